@@ -1,0 +1,161 @@
+"""RemindPipeline: a checkpoint with its codec and text encoder; clips in, clips out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from remind.clip import Clip
+from remind.data.dataset import camera_conditions
+from remind.data.events import chunk_prompts
+from remind.errors import CheckpointError, InputError
+from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule
+from remind.inference.rollout import Conditions, Glance, KnockOut, Sampler, rollout
+from remind.models.checkpoint import load_checkpoint
+from remind.models.codec import LinearCodec
+from remind.models.dit import CausalVideoDiT
+from remind.models.text import WordHashEncoder
+
+SHIPPED = ("nano", "nano-base", "nano-matched")
+
+
+@dataclass(frozen=True)
+class RecoveryTask:
+    """A video that was interrupted, to be continued from the moment at which the view returns.
+
+    Args:
+        degraded: what was seen; frames from the frontier on are not read, its cameras are.
+        schedule: when it was interrupted.
+        seed: of the noise.
+    """
+
+    degraded: Clip
+    schedule: Schedule
+    seed: int
+
+    @property
+    def graph(self) -> FrameGraph:
+        return FrameGraph(self.schedule)
+
+
+class RemindPipeline:
+    """Generates with memory.
+
+    Args:
+        model: in eval mode.
+        codec: between frames and latents.
+        config: the checkpoint's `config.json`.
+    """
+
+    def __init__(self, model: CausalVideoDiT, codec: LinearCodec, config: dict[str, Any]):
+        self.model, self.codec, self.config = model, codec, config
+        self.encoder = WordHashEncoder(model.config.text_dim, model.config.text_len)
+
+    @staticmethod
+    def from_pretrained(name_or_folder: str | Path) -> RemindPipeline:
+        """A shipped checkpoint by name (`nano`, `nano-base`, `nano-matched`) or a run folder.
+
+        Raises:
+            CheckpointError: neither, or damaged.
+        """
+        folder = Path(name_or_folder)
+        if not folder.exists() and str(name_or_folder) in SHIPPED:
+            folder = Path(str(resources.files("remind") / "assets" / "checkpoints" / str(name_or_folder)))
+        if not folder.is_dir():
+            raise CheckpointError("no such checkpoint", got=name_or_folder,
+                                  expected=f"a folder, or one of {', '.join(SHIPPED)}")
+        model, config = load_checkpoint(folder)
+        codec = LinearCodec.load()
+        trained_with = config.get("codec")
+        if trained_with is not None and trained_with != codec.digest:
+            raise CheckpointError("the checkpoint was trained with another codec", got=trained_with,
+                                  expected=codec.digest, fix="use the version of remind that trained it")
+        return RemindPipeline(model, codec, config)
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """The frame size it was trained at."""
+        height, width = self.config["train"]["hw"]
+        return height, width
+
+    def recover(
+        self,
+        tasks: Sequence[RecoveryTask],
+        *,
+        sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        knock_out_anchors: KnockOut | None = None,
+        glance: Callable[[int, Glance], None] | None = None,
+        progress: Callable[[int], None] | None = None,
+        max_batch: int = 32,
+    ) -> list[UInt8[Tensor, "t h w 3"]]:
+        """V2V: chunks before the frontier are given as seen, the suffix is generated.
+
+        Tasks with equal frontier and anchors run as one batch; a task's result does not depend on its batch.
+
+        Args:
+            knock_out_anchors: remove every anchor from memory, see `rollout`.
+            glance: called with (index of the batch's first task, what was looked at).
+            progress: called with the number of tasks that have just been finished.
+
+        Returns:
+            Per task the full clip: the given frames untouched, then generated ones.
+
+        Raises:
+            InputError: a task without an interruption, or of another frame size.
+        """
+        results: dict[int, Tensor] = {}
+        groups: dict[tuple[int, tuple[int, ...], int], list[int]] = {}
+        for i, task in enumerate(tasks):
+            frontier = task.graph.frontier
+            if frontier is None:
+                raise InputError("nothing is interrupted in this clip", fix="give a schedule with an interruption")
+            if task.degraded.hw != self.hw:
+                raise InputError("the clip has another size than the model", got=task.degraded.hw, expected=self.hw)
+            groups.setdefault((frontier, task.graph.anchors, len(task.degraded)), []).append(i)
+        for (frontier, anchors, num_frames), members in groups.items():
+            for start in range(0, len(members), max_batch):
+                batch = members[start : start + max_batch]
+                rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
+                given = LATENTS_PER_CHUNK * frontier
+                prefix = self.codec.encode(rgb)[:, :given]
+                latents = rollout(
+                    self.model, prefix, self._conditions([tasks[i] for i in batch], num_frames),
+                    sampler=sampler,
+                    knocked_out=anchors if knock_out_anchors else (),
+                    knock_out=knock_out_anchors or "rebuild",
+                    glance=None if glance is None else (lambda g, first=batch[0]: glance(first, g)),
+                )
+                suffix = self.codec.decode(latents[:, given:], starts_clip=False)
+                for row, i in enumerate(batch):
+                    kept = num_frames - suffix.shape[1]
+                    results[i] = torch.cat([tasks[i].degraded.rgb[:kept], suffix[row]])
+                if progress is not None:
+                    progress(len(batch))
+        return [results[i] for i in range(len(tasks))]
+
+    def image_to_video(
+        self, tasks: Sequence[RecoveryTask], *, sampler: Sampler = Sampler()  # noqa: B008 (frozen)
+    ) -> list[UInt8[Tensor, "t h w 3"]]:
+        """I2V: only the first frame of each clip is given; prompts announce the interruption of its schedule.
+
+        All tasks must have the same length.
+        """
+        rgb = torch.stack([task.degraded.rgb[:1] for task in tasks])
+        first = self.codec.encode(rgb)
+        conditions = self._conditions(tasks, len(tasks[0].degraded))
+        latents = rollout(self.model, first[:, :0], conditions, sampler=sampler, first_frame=first)
+        video = self.codec.decode(latents)
+        return [torch.cat([task.degraded.rgb[:1], row[1:]]) for task, row in zip(tasks, video, strict=True)]
+
+    def _conditions(self, tasks: Sequence[RecoveryTask], num_frames: int) -> Conditions:
+        cameras, valid = zip(*(camera_conditions(t.degraded.cameras, num_frames) for t in tasks), strict=True)
+        text = torch.stack([self.encoder(chunk_prompts(t.degraded.caption, t.schedule)) for t in tasks])
+        return Conditions(text, torch.stack(cameras), torch.stack(valid), tasks[0].graph.roles,
+                          tuple(t.seed for t in tasks))

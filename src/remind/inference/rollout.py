@@ -1,0 +1,171 @@
+"""Chunk-by-chunk generation through the streaming KV cache, at original positions. Source: ReMind Sec. 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from remind.errors import InputError
+from remind.flow import euler_step, sampling_sigmas
+from remind.frame_graph import LATENTS_PER_CHUNK, Role
+from remind.models.dit import CausalVideoDiT
+from remind.models.kv_cache import CacheEntry, StreamingKVCache, tokens_per_chunk
+
+KnockOut = Literal["direct", "rebuild"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a chunk is denoised: explicit Euler steps along the flow.
+
+    Args:
+        steps: model passes per chunk, before the one that writes the cache.
+        shift: moves the noise levels towards 1; see `flow.shift_sigma`.
+    """
+
+    steps: int = 8
+    shift: float = 2.0
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a pass over one chunk looked at, for measuring KV importance.
+
+    Args:
+        chunk: the chunk being generated.
+        step: denoising step, 0-based.
+        lse: per layer, log-sum-exp of every query against every cache entry.
+        entries: cache entries in the order of the last axis.
+    """
+
+    chunk: int
+    step: int
+    lse: list[Float[Tensor, "b n l j"]]
+    entries: tuple[CacheEntry, ...]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a rollout is asked for; T = 3 * number of chunks latent frames.
+
+    Args:
+        text: embedding of each chunk's prompt.
+        cameras: pose descriptors (Eq. 1), or None.
+        camera_valid: which of them may be used, or None = all.
+        roles: role of each chunk; from the schedule, never guessed.
+        seeds: one per sample; noise depends on (seed, chunk) alone.
+    """
+
+    text: Float[Tensor, "b k s e"]
+    cameras: Float[Tensor, "b t 14"] | None
+    camera_valid: Bool[Tensor, "b t"] | None
+    roles: tuple[Role, ...]
+    seeds: tuple[int, ...]
+
+
+def chunk_noise(seeds: Sequence[int], chunk: int, shape: tuple[int, ...]) -> Float[Tensor, "b t c h w"]:
+    """Starting noise of a chunk, per sample a function of (seed, chunk), whatever the batch."""
+    rows = []
+    for seed in seeds:
+        state = int(np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)[0] >> 2)
+        rows.append(torch.randn(shape, generator=torch.Generator().manual_seed(state)))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def rollout(
+    model: CausalVideoDiT,
+    prefix: Float[Tensor, "b p c h w"],
+    conditions: Conditions,
+    *,
+    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+    first_frame: Float[Tensor, "b 1 c h w"] | None = None,
+    knocked_out: Sequence[int] = (),
+    knock_out: KnockOut = "rebuild",
+    glance: Callable[[Glance], None] | None = None,
+) -> Float[Tensor, "b t c h w"]:
+    """Continue a prefix of whole chunks, or an image, to the end of the prompts.
+
+    Each finished chunk is run once more at sigma 0, which leaves its keys and values in the cache.
+
+    Args:
+        prefix: clean latents of the given chunks; p may be 0.
+        conditions: prompts, cameras, roles and seeds of all chunks.
+        first_frame: image-to-video: the clip's first latent frame, given instead of a prefix.
+        knocked_out: prefix chunks that must not be remembered.
+        knock_out: `rebuild` never writes them, so later entries cannot have absorbed them (a causal test);
+            `direct` writes them and hides them before generation starts.
+        glance: called in every denoising pass with what the queries looked at.
+
+    Returns:
+        Latents of all chunks, the given ones included unchanged.
+
+    Raises:
+        InputError: a prefix that is not whole chunks, or both a prefix and a first frame.
+    """
+    b, p, c, h, w = prefix.shape
+    num_chunks = conditions.text.shape[1]
+    given = p // LATENTS_PER_CHUNK
+    if p % LATENTS_PER_CHUNK or given >= num_chunks:
+        raise InputError("the prefix must be whole chunks and leave something to generate",
+                         got=f"{p} latent frames", expected=f"a multiple of 3 below {3 * num_chunks}")
+    if first_frame is not None and p:
+        raise InputError("give a prefix or a first frame, not both")
+    if not set(knocked_out) <= set(range(given)):
+        raise InputError("only chunks of the prefix can be knocked out", got=list(knocked_out),
+                         expected=f"chunks below {given}")
+    cache = StreamingKVCache(
+        model.config, batch=b, num_slots=num_chunks, tokens_per_chunk=tokens_per_chunk(model.config, (h, w)),
+        dtype=prefix.dtype, device=prefix.device,
+    )
+
+    def forward(latents: Tensor, sigmas: Tensor, chunk: int, return_lse: bool = False):  # type: ignore[no-untyped-def]
+        frames = slice(LATENTS_PER_CHUNK * chunk, LATENTS_PER_CHUNK * (chunk + 1))
+        positions = torch.arange(frames.start, frames.stop, dtype=torch.float32, device=latents.device)
+        cameras, valid = conditions.cameras, conditions.camera_valid
+        return model(
+            latents, sigmas, positions.expand(b, -1), conditions.text[:, chunk],
+            None if cameras is None else cameras[:, frames],
+            camera_valid=None if valid is None else valid[:, frames],
+            cache=cache, return_lse=return_lse,
+        )
+
+    zero = torch.zeros(b, LATENTS_PER_CHUNK, device=prefix.device)
+    chunks = list(prefix.split(LATENTS_PER_CHUNK, 1)) if p else []
+    for k, latents in enumerate(chunks):
+        if k in knocked_out and knock_out == "rebuild":
+            continue
+        cache.open(k, LATENTS_PER_CHUNK * k, conditions.roles[k])
+        forward(latents, zero, k)
+        cache.close()
+    if knock_out == "direct":
+        for k in knocked_out:
+            cache.evict(k)
+
+    levels = sampling_sigmas(sampler.steps, sampler.shift).to(prefix.device)
+    for k in range(given, num_chunks):
+        cache.open(k, LATENTS_PER_CHUNK * k, conditions.roles[k])
+        x = chunk_noise(conditions.seeds, k, (LATENTS_PER_CHUNK, c, h, w)).to(prefix)
+        noisy = torch.ones_like(zero)
+        if first_frame is not None and k == 0:
+            x[:, :1] = first_frame
+            noisy[:, 0] = 0
+        for step in range(sampler.steps):
+            now, then = levels[step] * noisy, levels[step + 1] * noisy
+            if glance is None:
+                velocity = forward(x, now, k)
+            else:
+                velocity, lse = forward(x, now, k, return_lse=True)
+                glance(Glance(k, step, lse, cache.entries))
+            x = euler_step(x, velocity, now, then)
+        if k + 1 < num_chunks:
+            forward(x, zero, k)
+        cache.close()
+        chunks.append(x)
+    return torch.cat(chunks, 1)

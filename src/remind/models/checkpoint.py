@@ -1,0 +1,82 @@
+"""ReMind's own checkpoint: a folder with `model.safetensors` and `config.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from remind.errors import CheckpointError
+from remind.models.config import DiTConfig
+from remind.models.dit import CausalVideoDiT
+
+FORMAT = "remind-checkpoint-1"
+
+
+def save_checkpoint(
+    folder: Path, model_config: DiTConfig, state: dict[str, Tensor], about: dict[str, Any]
+) -> None:
+    """Write weights and config; each file appears whole or not at all.
+
+    Args:
+        about: what made it (training config, command, commit, seed, steps, data, licences), JSON values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, "model": model_config.to_json(), **about}
+    temporary = folder / f".model.{os.getpid()}.partial"
+    save_file({k: v.detach().contiguous() for k, v in state.items()}, str(temporary),
+              {"format": FORMAT, "about": json.dumps(about)})
+    temporary.replace(folder / "model.safetensors")
+    temporary = folder / f".config.{os.getpid()}.partial"
+    temporary.write_text(json.dumps(config, indent=1) + "\n")
+    temporary.replace(folder / "config.json")
+
+
+def load_checkpoint(folder: Path) -> tuple[CausalVideoDiT, dict[str, Any]]:
+    """The model and its whole `config.json`.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or keys and shapes that are not this model's, all named.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError("this is no checkpoint folder", got=folder, expected=f"{name} in it",
+                                  fix="name the --out folder of `remind train`")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise CheckpointError("config.json is damaged", got=f"{folder}: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("model"), dict):
+        raise CheckpointError("config.json is of another format", got=folder, expected=FORMAT)
+    model = CausalVideoDiT(DiTConfig.from_json(config["model"]))
+    try:
+        with safe_open(str(folder / "model.safetensors"), framework="pt") as f:
+            state = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:  # safetensors raises its own type, which is no stable name
+        raise CheckpointError("model.safetensors is damaged", got=f"{folder}: {error}",
+                              fix="copy the checkpoint again") from None
+    load_strictly(model, state)
+    return model.eval(), config
+
+
+def load_strictly(model: CausalVideoDiT, state: dict[str, Tensor]) -> None:
+    """Load weights; every missing, unexpected or wrongly shaped key is named.
+
+    Raises:
+        CheckpointError: any such key.
+    """
+    own = model.state_dict()
+    missing = sorted(set(own) - set(state))
+    unexpected = sorted(set(state) - set(own))
+    shapes = [f"{k} {tuple(state[k].shape)} != {tuple(own[k].shape)}"
+              for k in sorted(set(own) & set(state)) if own[k].shape != state[k].shape]
+    if missing or unexpected or shapes:
+        raise CheckpointError("the weights do not fit the model",
+                              got=f"missing {missing}; unexpected {unexpected}; other shapes {shapes}",
+                              fix="use the config.json that was written with these weights")
+    model.load_state_dict(state)

@@ -1,0 +1,41 @@
+"""Text embeddings for the small models: a deterministic word-hash encoder with no weights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@lru_cache(maxsize=65536)
+def _word_vector(word: str, dim: int) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(dim).astype(np.float32)
+
+
+class WordHashEncoder:
+    """Each word becomes a fixed random vector of its hash; a prompt becomes `text_len` of them, zero-padded.
+
+    Our choice: no weights, no vocabulary, the same on every machine; enough for the world's captions, where a
+    word is a symbol. Long prompts keep their first and last words (the last words carry the event).
+    """
+
+    def __init__(self, dim: int, text_len: int):
+        self.dim, self.text_len = dim, text_len
+
+    def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "b s d"]:
+        out = np.zeros((len(prompts), self.text_len, self.dim), dtype=np.float32)
+        for row, prompt in enumerate(prompts):
+            words = re.findall(r"[a-z0-9]+", prompt.lower())
+            if len(words) > self.text_len:
+                head = (self.text_len + 1) // 2
+                words = words[:head] + words[-(self.text_len - head):]
+            for i, word in enumerate(words):
+                out[row, i] = _word_vector(word, self.dim)
+        return torch.from_numpy(out)
