@@ -16,7 +16,7 @@ from remind.models.codec import LinearCodec, psnr_db
 
 
 def main(out: Path, num_clips_32: int = 300, num_clips_64: int = 60, num_held_out: int = 40,
-         whitening: float = 1.0) -> None:
+         whitening: float = 0.5) -> None:
     torch.set_num_threads(1)
 
     def videos(seeds: range, size_px: int) -> torch.Tensor:

@@ -89,7 +89,7 @@ def test_average_counts_only_readable_cells(attention):
     assert mean.num_clips == 2
     assert mean.mass[3, 0] == pytest.approx(first.mass[3, 0])
     assert mean.mass[3, 1] == pytest.approx((first.mass[3, 1] + second.mass[3, 1]) / 2)
-    recorder = KVImportanceRecorder(4, paper_reduction(1))
+    recorder = KVImportanceRecorder(4, Reduction((0,), over_heads="max"))
     recorder.add(3, [0, 1, 3], [chunk_lse(q, keys)], TOKENS)
     with pytest.raises(InputError, match="one reduction"):
         average([first, recorder.result()])

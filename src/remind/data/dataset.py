@@ -22,18 +22,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from remind.clip import Cameras, Clip
-from typing import TYPE_CHECKING
-if TYPE_CHECKING:
-    from remind.data.clip_store import ClipStore
-from remind.data.events import chunk_prompts
+from remind.clip import Clip
+from remind.data.clip_store import ClipStore
 from remind.data.interrupt import InterruptionRecipe, apply_interruption
 from remind.data.world_clips import make_world_clip
 from remind.errors import InputError, StoreError
-from remind.frame_graph import FRAMES_PER_LATENT, FrameGraph
-from remind.geometry import context_scale, pose_descriptor
+from remind.frame_graph import FrameGraph, Schedule
+from remind.models.camera_conditions import camera_conditions
 from remind.models.codec import LinearCodec
 from remind.models.text import WordHashEncoder
+from remind.prompt_schedule import chunk_prompts
 from remind.world import FAMILIES
 
 Progress = Callable[[int, int], None]
@@ -67,18 +65,6 @@ class MemorySample:
     @property
     def graph(self) -> FrameGraph:
         return FrameGraph(self.recipe.schedule(self.num_frames))
-
-
-def camera_conditions(cameras: Cameras | None, num_frames: int) -> tuple[Float[Tensor, "t 14"], Bool[Tensor, " t"]]:
-    """Pose descriptors of latent frames and their validity; all invalid where a clip has no cameras.
-
-    The translation unit is fixed by the first chunk, the shortest context there is (the camera gauge).
-    """
-    latents = 1 + (num_frames - 1) // FRAMES_PER_LATENT
-    if cameras is None:
-        return torch.zeros(latents, 14), torch.zeros(latents, dtype=torch.bool)
-    scale = context_scale(cameras.c2w[: 2 * FRAMES_PER_LATENT + 1])
-    return pose_descriptor(cameras[torch.arange(0, num_frames, FRAMES_PER_LATENT)], scale=scale)
 
 
 @dataclass(frozen=True)
@@ -124,7 +110,7 @@ class MemoryBank(Sequence[MemorySample]):
         return MemorySample(
             x["clean"], x["degraded"], x["clean_cameras"], x["degraded_cameras"],
             x["clean_valid"].bool(), x["degraded_valid"].bool(),
-            self.encoder(chunk_prompts(self.captions[index], type(schedule)(self.num_frames))),
+            self.encoder(chunk_prompts(self.captions[index], Schedule(self.num_frames))),
             self.encoder(chunk_prompts(self.captions[index], schedule)),
             recipe, self.num_frames,
         )

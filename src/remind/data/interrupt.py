@@ -93,9 +93,6 @@ class CameraLoopStyle(_Style):
 
 
 Style = Annotated[LightStyle | OccluderStyle | ZoomStyle | CameraLoopStyle, Field(discriminator="kind")]
-_STYLES: dict[InterruptionKind, type[_Style]] = {
-    "light_toggle": LightStyle, "occluder": OccluderStyle, "zoom": ZoomStyle, "camera_loop": CameraLoopStyle,
-}  # fmt: skip
 
 
 class InterruptionRecipe(_Style):
@@ -158,12 +155,12 @@ def sample_recipe(
     """Draw times and looks; a pure function of the generator's state. Arguments as `sample_interruption`."""
     interruption = sample_interruption(kind, num_frames, generator, hidden_frames=hidden_frames)
     seed = int(generator.integers(2**31))
-    looks: dict[str, object] = {}
+    looks: dict[str, object] = {"kind": kind}
     if kind == "light_toggle":
-        looks = {"curve": round(float(generator.uniform(1.0, 2.5)), 3)}
+        looks["curve"] = round(float(generator.uniform(1.0, 2.5)), 3)
     elif kind == "occluder":
         first, second = (int(i) for i in generator.choice(len(PANEL_COLORS), 2, replace=False))
-        looks = {
+        looks |= {
             "side": str(generator.choice(["left", "right", "top", "bottom"])),
             "leaves": str(generator.choice(["through", "back"])),
             "texture": str(generator.choice(["plain", "stripes", "checker", "grain"])),
@@ -172,12 +169,12 @@ def sample_recipe(
             "shading": round(float(generator.uniform(0.1, 0.4)), 3),
         }
     elif kind == "zoom":
-        looks = {
+        looks |= {
             "peak_scale": round(float(generator.uniform(1.3, 2.2)), 3),
             "pan": tuple(round(float(v), 3) for v in generator.uniform(-0.7, 0.7, 2)),
             "shake": round(float(generator.choice([0.0, generator.uniform(0.02, 0.15)])), 3),
         }
-    return InterruptionRecipe(interruption=interruption, style=_STYLES[kind](**looks), seed=seed)
+    return InterruptionRecipe.model_validate({"interruption": interruption, "style": looks, "seed": seed})
 
 
 def apply_interruption(clip: Clip, recipe: InterruptionRecipe) -> Clip:

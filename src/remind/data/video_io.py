@@ -28,6 +28,7 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,gif,nut,mxf,ivf,obu,"
     "dv,mjpeg,yuv4mpegpipe,rm,wtv"
 )
+_STATE_THEIR_DURATION = {"mov", "matroska", "avi", "flv"}
 _SAFE_OPEN = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 _BT709 = 1  # the number of ITU-R BT.709 in H.273, for primaries, transfer and matrix alike
 KEYFRAME_INTERVAL = 8
@@ -138,6 +139,7 @@ class SampledClip:
 
 
 Source = Path | bytes
+Rate = int | float | Fraction
 
 
 def probe(source: Source, *, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
@@ -162,7 +164,7 @@ def probe(source: Source, *, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
             pixel_format=stream.codec_context.pix_fmt or "unknown",
             hw=first.display_hw(),
             fps=stream.average_rate or None,
-            time_base=Fraction(stream.time_base),
+            time_base=_stream_time_base(stream),
             duration_s=None if duration is None else float(duration),
             has_audio=bool(container.streams.audio),
         )
@@ -184,17 +186,14 @@ def decode(
             stream = _video_stream(container, source)
             try:
                 container.seek(start_pts, stream=stream)
-            except av.FFmpegError:
-                stream = None
-            if stream is not None:
                 pictures = _pictures(container, stream, source, limits)
                 first = next(pictures, None)
-                if (
-                    first is not None and first.pts <= start_pts
-                ):  # otherwise the index lies: read from the start
-                    yield first
-                    yield from pictures
-                    return
+            except (av.FFmpegError, VideoError):
+                first = None
+            if first is not None and first.pts <= start_pts:  # otherwise the index lies: read from the start
+                yield first
+                yield from pictures
+                return
     with _open(source, limits) as container:
         yield from _pictures(container, _video_stream(container, source), source, limits)
 
@@ -202,7 +201,7 @@ def decode(
 def sample(
     source: Source,
     *,
-    fps: float | Fraction,
+    fps: Rate,
     hw: tuple[int, int] | None = None,
     start_pts: int | None = None,
     stop_pts: int | None = None,
@@ -256,7 +255,7 @@ def read_clip(
     source: Source,
     *,
     num_frames: int,
-    fps: float | Fraction,
+    fps: Rate,
     hw: tuple[int, int] | None = None,
     start_pts: int | None = None,
     limits: VideoLimits = DEFAULT_LIMITS,
@@ -320,7 +319,7 @@ def check_writable(path: Path) -> None:
         ) from None
 
 
-def write_video(path: Path, rgb: UInt8[Tensor, "t h w 3"], fps: float | Fraction, *, crf: int = 18) -> None:
+def write_video(path: Path, rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> None:
     """Write H.264 that appears under `path` whole or not at all; arguments as `encode_mp4`.
 
     Raises:
@@ -341,7 +340,7 @@ def write_video(path: Path, rgb: UInt8[Tensor, "t h w 3"], fps: float | Fraction
         ) from None
 
 
-def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: float | Fraction, *, crf: int = 18) -> bytes:
+def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> bytes:
     """The bytes of an mp4: H.264, yuv420p, BT.709, constant rate, a key frame every 8 for fast exact seeks.
 
     Same frames, same bytes (one encoder thread). Odd sizes repeat their last row or column, since 4:2:0 needs
@@ -433,15 +432,24 @@ def _video_stream(container: av.container.InputContainer, source: Source) -> av.
 
 def _time_base(source: Source, limits: VideoLimits) -> Fraction:
     with _open(source, limits) as container:
-        return Fraction(_video_stream(container, source).time_base)
+        return _stream_time_base(_video_stream(container, source))
+
+
+def _stream_time_base(stream: av.video.stream.VideoStream) -> Fraction:
+    return Fraction(stream.time_base or Fraction(1, 90_000))
 
 
 def _declared_duration(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
 ) -> Fraction | None:
-    """Seconds of the video track; the container's length counts only if no other track can be longer."""
+    """Seconds of the video track, where the file states them; elsewhere FFmpeg guesses from the bit rate.
+
+    The container's length counts only if no other track can be longer.
+    """
+    if not set(container.format.name.split(",")) & _STATE_THEIR_DURATION:
+        return None
     if stream.duration is not None:
-        return stream.duration * Fraction(stream.time_base)
+        return stream.duration * _stream_time_base(stream)
     if container.duration is not None and len(container.streams) == 1:
         return Fraction(container.duration, av.time_base)
     return None
@@ -454,7 +462,7 @@ def _pictures(
     limits: VideoLimits,
 ) -> Iterator[Picture]:
     stream.codec_context.thread_count = 1  # our choice: files, not frames, are what runs side by side
-    time_base = Fraction(stream.time_base)
+    time_base = _stream_time_base(stream)
     usual = max(1, round(1 / ((stream.average_rate or Fraction(25)) * time_base)))
     declared = _declared_duration(container, stream)
     _check_bounds(source, limits, pixels=stream.width * stream.height, duration_s=declared)
@@ -485,7 +493,7 @@ def _pictures(
     except av.FFmpegError as error:
         raise VideoError(
             f"{_name(source)}: damaged or truncated",
-            got=f"{error.strerror} at {_seconds(last and last.pts, time_base)}",
+            got=f"{error.strerror} at {_seconds(None if last is None else last.pts, time_base)}",
             expected="a file that decodes to its end",
             fix="export or download it again",
         ) from None

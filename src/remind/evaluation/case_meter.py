@@ -11,7 +11,7 @@ from torch import Tensor
 
 from remind.data.world_clips import WorldClip
 from remind.errors import InputError
-from remind.frame_graph import frames_of_chunk
+from remind.frame_graph import FRAMES_PER_LATENT, frames_of_chunk
 from remind.world.state_meter import StateMeter, background_mask, state_error
 
 MAX_PSNR_DB = 60.0  # our choice: identical pictures would be infinitely good, and no mean survives that
@@ -29,9 +29,9 @@ class VideoReading:
             the truth in periodic scenes.
         error: signed difference to the truth, NaN likewise.
         residual: RMS difference (0..1) to the best explanation, NaN likewise.
-        background_mse: per frame of A, mean squared difference (0..1) to the truth outside the object; None
-            if the scene has no background.
-        background_jump: RMS change of that difference from each frame of A to the next.
+        background_mse: per settled frame, mean squared difference (0..1) to the truth outside the object;
+            None if the scene has no background.
+        background_jump: RMS change of that difference from each settled frame to the next.
     """
 
     state: Float[Tensor, " t"]
@@ -42,7 +42,7 @@ class VideoReading:
 
     @property
     def background_psnr_db(self) -> float | None:
-        """PSNR of the whole after-interval, capped at `MAX_PSNR_DB`."""
+        """PSNR over all settled frames, capped at `MAX_PSNR_DB`."""
         if self.background_mse is None:
             return None
         return min(MAX_PSNR_DB, float(-10 * torch.log10(self.background_mse.mean().clamp_min(1e-12))))
@@ -52,7 +52,8 @@ class CaseMeter:
     """Phases, state meter and background of one case.
 
     Our choice: only frames that the schedule leaves clear are read. A dark or covered frame shows no state,
-    whatever lies nearest to it.
+    whatever lies nearest to it. Residual, background and speed are judged on the *settled* frames,
+    whole latent frames after the interruption: a codec smears those that share a latent with degraded ones.
 
     Args:
         case: a world clip with one interruption or more.
@@ -79,6 +80,8 @@ class CaseMeter:
         self.clear: Int64[Tensor, " c"] = clear.nonzero()[:, 0]
         self.before = slice(0, self.start)
         self.after = slice(self.stop, num_frames)
+        # Whole clear latent frames: a codec smears the frames that share a latent with degraded ones.
+        self.settled = slice(self.stop + (1 - self.stop) % FRAMES_PER_LATENT, num_frames)
         self.true_state: Float[Tensor, " t"] = case.scene.states
         assert case.degraded.cameras is not None  # world clips always have them
         self._cameras = case.degraded.cameras
@@ -103,8 +106,8 @@ class CaseMeter:
 
     @cached_property
     def background(self) -> Bool[Tensor, "a h w"] | None:
-        """Pixels of the after-frames that depend on no state; None if the whole picture does (a sunset)."""
-        mask = background_mask(self.case.scene, self._cameras[self.after])
+        """Pixels of the settled frames that depend on no state; None if the whole picture does (a sunset)."""
+        mask = background_mask(self.case.scene, self._cameras[self.settled])
         return mask if mask.float().mean() >= MIN_BACKGROUND_SHARE and mask.flatten(1).any(1).all() else None
 
     def read(self, rgb: UInt8[Tensor, "t h w 3"]) -> VideoReading:
@@ -135,7 +138,7 @@ class CaseMeter:
         if self.background is None:
             return VideoReading(state, error, residual, None, None)
         keep = self.background[..., None].float()
-        difference = (rgb[self.after].float() - truth[self.after].float()) / 255 * keep
+        difference = (rgb[self.settled].float() - truth[self.settled].float()) / 255 * keep
         count = 3 * keep.sum((1, 2, 3))
         mse = difference.square().sum((1, 2, 3)) / count
         both = torch.minimum(count[1:], count[:-1])
@@ -147,7 +150,7 @@ class CaseMeter:
         range.
 
         The reading is smoothed over five frames and compared over one latent frame within the
-        after-interval, and once across the interruption. Not positive = never too fast.
+        settled frames, and once across the interruption. Not positive = never too fast.
 
         Args:
             state: measured, NaN where unknown.
@@ -155,7 +158,7 @@ class CaseMeter:
         """
         steps = self.true_state.diff().abs()
         rate = float(steps.max()) if len(steps) else 0.0
-        after = smooth(state[self.after])
+        after = smooth(state[self.settled])
         excess = (
             [
                 float(torch.nan_to_num((after[STRIDE_FRAMES:] - after[:-STRIDE_FRAMES]).abs(), nan=0.0).max())
@@ -167,7 +170,7 @@ class CaseMeter:
         known = (~torch.isnan(after)).nonzero()[:, 0]
         if len(known):
             first = int(known[0])
-            away = self.stop + first - (self.start - 1)
+            away = self.settled.start + first - (self.start - 1)
             excess.append(abs(float(after[first]) - self.last_seen_state) - times * rate * away)
         return max(excess, default=0.0)
 

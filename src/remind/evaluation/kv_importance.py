@@ -86,14 +86,16 @@ class Reduction:
             raise InputError("a reduction needs at least one layer", got=self.layers, expected="e.g. (4, 5)")
 
     def describe(self) -> str:
-        first, last = self.layers[0], self.layers[-1]
-        span = f"layer {first}" if first == last else f"layers {first}-{last}"
+        """In words, in the order in which it is done."""
         heads = (
             "mean over query tokens, heads and denoising steps"
             if self.over_heads == "mean"
-            else ("mean over query tokens, maximum over heads, mean over denoising steps")
+            else "mean over query tokens, maximum over heads, mean over denoising steps"
         )
-        return f"{heads}, then {'maximum' if self.over_layers == 'max' else 'mean'} over {span}"
+        if len(self.layers) == 1:
+            return f"{heads}, in layer {self.layers[0]}"
+        over = "maximum" if self.over_layers == "max" else "mean"
+        return f"{heads}, then {over} over layers {self.layers[0]}-{self.layers[-1]}"
 
 
 def paper_reduction(num_layers: int) -> Reduction:

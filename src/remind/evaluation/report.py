@@ -10,61 +10,24 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
-
 from remind.errors import InputError
 from remind.evaluation import report_sections as sections
 from remind.evaluation.kv_importance import KVImportance
-from remind.evaluation.report_charts import state_curves
-from remind.evaluation.report_media import (
-    PHASE_COLOURS,
-    PHASES,
-    mp4_uri,
-    phase_of,
-    side_by_side,
-    strip_frames,
-    strip_png,
-)
+from remind.evaluation.report_examples import Example, examples_section
 from remind.evaluation.report_style import CSS, SCRIPT
 from remind.evaluation.report_text import GROUP_WORDS, KIND_WORDS
-from remind.frame_graph import Schedule
 
 MAX_BYTES = 15_000_000
 # The page may load nothing from anywhere: a browser holds it to that.
-CONTENT_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One case to look at.
-
-    Args:
-        name: of the scene and seed.
-        caption: the prompt.
-        kind: of the interruption.
-        schedule: when.
-        given: the degraded track, whose beginning is what the models were given.
-        truth: the same scene without any interruption: what went on out of sight.
-        videos: row label -> full-length video, in order.
-        true_state: per frame.
-        measured: model -> state per frame, NaN where not shown.
-        note: one line, such as the state progress of each model.
-        fps: frames per second.
-    """
-
-    name: str
-    caption: str
-    kind: str
-    schedule: Schedule
-    given: UInt8[Tensor, "t h w 3"]
-    truth: UInt8[Tensor, "t h w 3"]
-    videos: Mapping[str, UInt8[Tensor, "t h w 3"]]
-    true_state: Float[np.ndarray, " t"]
-    measured: Mapping[str, Float[np.ndarray, " t"]]
-    note: str = ""
-    fps: float = 16.0
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "img-src data:",
+        "media-src data:",
+        "style-src 'unsafe-inline'",
+        "script-src 'unsafe-inline'",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -112,8 +75,8 @@ def write_report(path: Path, data: ReportData) -> None:
     """Write `path` and, beside it, `summary.json`; each appears whole or not at all.
 
     Raises:
-        InputError: no model to report, a number that is not finite, a page above 15 MB, or a place that cannot
-            be written.
+        InputError: no model to report, a number that is not finite, a page above 15 MB, or a place that
+            cannot be written.
     """
     if not data.world:
         raise InputError(
@@ -146,7 +109,7 @@ def render_report(data: ReportData) -> str:
     body = (
         sections.header(data.title, world, {**data.run, **data.machine, "commit": data.commit}),
         sections.results(world, data.comparisons),
-        _examples(data.examples),
+        examples_section(data.examples),
         sections.memory(data.kv_importance),
         sections.breakdown(world, "by_kind", "By interruption", KIND_WORDS),
         sections.breakdown(world, "by_group", "By kind of change", GROUP_WORDS),
@@ -160,36 +123,4 @@ def render_report(data: ReportData) -> str:
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}"><style>{CSS}</style></head>'
         f"<body><main>{''.join(body)}</main><script>{SCRIPT}</script></body></html>"
-    )
-
-
-def _examples(examples: Sequence[Example]) -> str:
-    if not examples:
-        return ""
-    phases = "".join(f'<span style="background:{PHASE_COLOURS[p]}">{p}</span>' for p in PHASES)
-    cards = "".join(_example(example) for example in examples)
-    return f'<h2>Look for yourself</h2><p class="phases">Phases of a clip: {phases}</p>{cards}'
-
-
-def _example(example: Example) -> str:
-    rows = {"given": example.given, "truth, uninterrupted": example.truth, **example.videos}
-    frames = strip_frames(example.schedule)
-    heads = "".join(
-        f'<span style="background:{PHASE_COLOURS[phase_of(f, example.schedule)]}">{f}</span>' for f in frames
-    )
-    strips = "".join(
-        f'<div class="row"><b>{escape(label)}</b><img alt="{escape(label, quote=True)}: frames in order" '
-        f'src="{strip_png(video, frames)}"></div>'
-        for label, video in rows.items()
-    )
-    clip = mp4_uri(side_by_side(rows, example.schedule), example.fps)
-    curves = state_curves(example.true_state, example.measured, example.schedule)
-    return (
-        f'<section class="card"><h3>{escape(example.name)} <span class="soft">/ {escape(example.kind)}</span></h3>'
-        f"<p>&ldquo;{escape(example.caption)}&rdquo; "
-        f'<span class="soft">{escape(KIND_WORDS.get(example.kind, ""))}</span></p>'
-        f'<p class="soft">{escape(example.note)}</p>'
-        f'<div class="scroll"><div class="strip"><div class="row"><b></b><div class="heads">{heads}</div></div>'
-        f'{strips}</div></div><div class="two"><video src="{clip}" controls loop muted playsinline '
-        f'preload="metadata"></video><div>{curves}</div></div></section>'
     )

@@ -60,7 +60,7 @@ def state_curves(
         schedule: which frames are hidden.
         label: of the vertical axis.
     """
-    width, height, left, right, top, bottom = 640, 250, 44, 10, 12, 30
+    width, height, left, right, top, bottom = 640, 276, 44, 10, 26, 40
     stack = np.concatenate([truth, *measured.values()])
     low, high = float(np.nanmin(stack)), float(np.nanmax(stack))
     pad = 0.06 * (high - low or 1.0)
@@ -84,7 +84,7 @@ def state_curves(
                 f'height="{height - top - bottom}" fill="{colour}" opacity="{opacity}"/>'
             )
         middle = at((event.hidden_start + event.hidden_stop - 1) / 2)
-        parts.append(f'<text x="{middle:.1f}" y="{top + 14}" text-anchor="middle" class="tick">hidden</text>')
+        parts.append(f'<text x="{middle:.1f}" y="{top - 8}" text-anchor="middle" class="tick">hidden</text>')
     for tick in np.linspace(low + pad, high - pad, 4):
         parts.append(
             f'<line x1="{left}" x2="{width - right}" y1="{up(tick):.1f}" y2="{up(tick):.1f}" class="grid"/>'
@@ -92,10 +92,10 @@ def state_curves(
         )
     for frame in range(0, last + 1, 16):
         parts.append(
-            f'<text x="{at(frame):.1f}" y="{height - 12}" text-anchor="middle" class="tick">{frame}</text>'
+            f'<text x="{at(frame):.1f}" y="{height - 22}" text-anchor="middle" class="tick">{frame}</text>'
         )
-    parts.append(f'<text x="{width - right}" y="{height - 1}" text-anchor="end" class="tick">frame</text>')
-    parts.append(f'<text x="{left + 4}" y="{height - bottom - 5}" class="tick">{escape(label)}</text>')
+    parts.append(f'<text x="{width - right}" y="{height - 5}" text-anchor="end" class="tick">frame</text>')
+    parts.append(f'<text x="{left}" y="{top - 8}" class="tick">{escape(label)}</text>')
     x = at(np.arange(len(truth), dtype=np.float64))
     for name, values in {"truth": truth, **measured}.items():
         style = 'stroke-width="5" opacity="0.35"' if name == "truth" else 'stroke-width="2"'
@@ -152,7 +152,7 @@ def heatmap(importance: KVImportance, title: str, query_chunks: Sequence[int] | 
                 parts.append(f'<rect {box} fill="url(#{name})" class="absent"/>')
                 continue
             strength = max(0.0, min(1.0, value))
-            ink = "#fff" if strength > 0.45 else "currentColor"
+            ink = "#fff" if strength > 0.65 else "currentColor"
             parts.append(
                 f'<rect {box} fill="#2f6fed" fill-opacity="{0.06 + 0.94 * strength:.3f}"/>'
                 f'<text x="{x + cell / 2}" y="{y + cell / 2 + 4}" text-anchor="middle" class="cell" '
@@ -168,7 +168,7 @@ def progress_bars(rows: Sequence[tuple[str, float | None, float | None, float | 
     Args:
         rows: model, value, low, high; None where there is none.
     """
-    row, left, width = 26, 210, 640
+    row, left, width = 26, 230, 1000
     low, high = -1.0, 2.0
     height = 28 + row * len(rows) + 22
 
@@ -189,7 +189,7 @@ def progress_bars(rows: Sequence[tuple[str, float | None, float | None, float | 
             f'<text x="{left - 10}" y="{y + 4:.1f}" text-anchor="end" class="name">{escape(name)}</text>'
         )
         if value is None:
-            parts.append(f'<text x="{at(0) + 8:.1f}" y="{y + 4:.1f}" class="tick">no clip to score</text>')
+            parts.append(f'<text x="{at(0.0) + 8:.1f}" y="{y + 4:.1f}" class="tick">no clip to score</text>')
             continue
         if lower is not None and upper is not None:
             parts.append(

@@ -74,7 +74,7 @@ def strip_png(rgb: UInt8[Tensor, "t h w 3"], frames: Sequence[int], *, side_px: 
     alpha = np.pad(np.full(cells.shape[:3], 255, np.uint8), ((0, 0), (0, 0), (margin, margin)))
     image = np.concatenate([padded, alpha[..., None]], -1)
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(list(image), 1)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(np.concatenate(list(image), 1)).save(buffer, "PNG", compress_level=4)
     return _data_uri("image/png", buffer.getvalue())
 
 

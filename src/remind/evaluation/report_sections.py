@@ -12,30 +12,29 @@ from remind.evaluation.report_text import CAVEATS, KIND_WORDS, MEASURES, MODEL_W
 
 World = Mapping[str, Mapping[str, Any]]
 
-_SHARES = {"within_15", "plausible", "coherent", "observation_control", "action_control", "share"}
+_SHARES = ("within_15", "plausible", "coherent", "observation_control", "action_control", "share")
+_FORMATS = {**dict.fromkeys(_SHARES, (100, 0, " %")), "background_psnr": (1, 1, "")}
 _CONTROLS = ("linear", "freeze", "copy_anchor", "reset", "oracle")
 
 
-def cell(entry: Mapping[str, Any] | None, key: str = "", *, value: str = "mean", prefix: str = "") -> str:
+def cell(entry: Mapping[str, Any] | None, key: str = "", *, value: str = "mean") -> str:
     """A table cell: a value and, in small print, its interval.
 
     Args:
         entry: {"mean", "low", "high", ...}; None or a missing value gives a dash.
         key: the measure, which decides the format.
         value: "mean" or "median".
-        prefix: a word before the number.
     """
     if not entry or entry.get(value) is None:
         return '<td><span class="soft">&ndash;</span></td>'
     low, high = ("median_low", "median_high") if value == "median" else ("low", "high")
 
     def show(x: float) -> str:
-        return (
-            f"{100 * x:.0f} %" if key in _SHARES else f"{x:.1f}" if key == "background_psnr" else f"{x:.2f}"
-        )
+        scale, digits, unit = _FORMATS.get(key, (1, 2, ""))
+        return f"{round(scale * x, digits) + 0.0:.{digits}f}{unit}"  # + 0.0: no minus before a zero
 
     interval = "" if entry.get(low) is None else f"<small>{show(entry[low])} to {show(entry[high])}</small>"
-    return f"<td>{escape(prefix)}{show(entry[value])}{interval}</td>"
+    return f"<td>{show(entry[value])}{interval}</td>"
 
 
 def table(heads: Iterable[str], rows: Iterable[str]) -> str:
@@ -70,8 +69,8 @@ def header(title: str, world: World, facts: Mapping[str, object]) -> str:
     """What this is, what came out, and what was run where."""
     grid = "".join(f"<div><dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts.items())
     return (
-        f"<h1>{escape(title)}</h1><p class='lead'>A video model sees a scene, loses sight of it, and has to go on "
-        "when the view returns. What was changing must have gone on changing meanwhile. "
+        f"<h1>{escape(title)}</h1><p class='lead'>A video model sees a scene, loses sight of it, and has "
+        "to go on when the view returns. What was changing must have gone on changing meanwhile. "
         f"{_result_in_words(world)}</p><dl class='run'>{grid}</dl>"
     )
 
@@ -86,9 +85,11 @@ def _result_in_words(world: World) -> str:
             said.append(f"<b>{name}</b> {entry['mean']:.2f}{interval}")
     if not said:
         return ""
-    clips = next(iter(world.values())).get("counts", {}).get("clips")
-    where = f" on {clips} scenes held out from training" if clips else ""
-    return f"State progress{where}, where 0 is a world that stood still and 1 the truth: {', '.join(said)}."
+    clips = max(e.get("state_progress", {}).get("n", 0) for e in world.values())
+    return (
+        f"State progress on {clips} clips of unseen scenes, where 0 is a world that stood still and 1 the "
+        f"truth: {', '.join(said)}."
+    )
 
 
 def results(world: World, comparisons: World) -> str:
@@ -114,7 +115,8 @@ def results(world: World, comparisons: World) -> str:
     )
     rows = [_model_row(name, cells(entry), world) for name, entry in world.items()]
     out = (
-        f'<h2>Results</h2><div class="card"><div class="scroll">{bars}</div></div>{table([*heads, "clips"], rows)}'
+        f'<h2>Results</h2><div class="card"><div class="scroll">{bars}</div></div>'
+        f"{table([*heads, 'clips'], rows)}"
         "<p class='soft'>Small print: 95 % bootstrap intervals over clips. The last column counts the clips "
         "behind state progress. Definitions are at the end.</p>"
     )
@@ -137,8 +139,9 @@ def memory(maps: Mapping[str, KVImportance]) -> str:
     first = next(iter(maps.values()))
     clips = f"{first.num_clips} clip{'s' if first.num_clips != 1 else ''}"
     return (
-        "<h2>Where the models look</h2><p>Each row is a generated chunk, each column a chunk of its past. The "
-        "number is the share of its attention to the past that falls there. Hatched: could not be read.</p>"
+        "<h2>Where the models look</h2><p>Each row is a generated chunk, each column a chunk of its past. "
+        "The number is the share of its attention to the past that falls there. "
+        "Hatched: could not be read.</p>"
         f'<div class="card heats">{figures}</div><p class="soft">Exact, from log-sum-exps: '
         f"{escape(first.reduction)}; mean over {clips}; each row scaled to one.</p>"
     )
@@ -168,17 +171,18 @@ def breakdown(
         if ramp.get("mean") is not None:
             return cell(ramp)
         if in_phase.get("mean") is not None:
-            return cell(in_phase, "share", prefix="in phase ")
-        return cell(accuracy, "share", prefix="right ")
+            return cell(in_phase, "share")
+        return cell(accuracy, "share")
 
     rows = [
-        f"<tr><td>{escape(p)}<small>{escape(meanings.get(p, ''))}</small></td>"
+        f"<tr><td class='part'>{escape(p)}<small>{escape(meanings.get(p, ''))}</small></td>"
         f"{''.join(value(n, p) for n in names)}</tr>"
         for p in parts
     ]
     inside = (
-        "<p class='soft'>State progress; for turning scenes the share in phase, for switching ones the share of "
-        f"frames on the right side.</p>{table(['', *names], rows)}"
+        "<p class='soft'>State progress; for turning scenes the share in phase, for switching ones "
+        "the share of frames on the right side.</p>"
+        f"{table(['', *(n.replace('_', ' ') for n in names)], rows)}"
     )
     if folded:
         inside = f"<details><summary>show {len(parts)} rows</summary>{inside}</details>"
@@ -192,7 +196,7 @@ def apart(world: World) -> str:
         "in phase",
         "phase error, turns (chance 0.25)",
         "switch right",
-        "of it switched while hidden",
+        "right, switched while hidden",
     )
     rows = []
     for name, entry in world.items():

@@ -8,7 +8,7 @@ CSS = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--bg); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
-main { max-width: 1080px; margin: 0 auto; padding: 28px 18px 80px }
+main { max-width: 1180px; margin: 0 auto; padding: 28px 18px 80px }
 h1 { font-size: clamp(1.6rem, 4.5vw, 2.4rem); line-height: 1.15; margin: .2em 0; letter-spacing: -.02em }
 h2 { font-size: 1.35rem; margin: 2.4em 0 .5em; letter-spacing: -.01em }
 h3 { font-size: 1.05rem; margin: 0 0 .2em }
@@ -23,17 +23,18 @@ p { margin: .5em 0; max-width: 75ch }
 .run dt { color: var(--soft) }
 .run dd { margin: 0; overflow-wrap: anywhere }
 .scroll { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
+table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums }
+th, td { padding: 7px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   vertical-align: top }
-th { color: var(--soft); font-weight: 600 }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom }
+td.part { white-space: normal; min-width: 150px }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card) }
 td small { display: block; color: var(--soft); font-size: .78em; font-weight: 400 }
 tr.ours td { background: var(--tint); font-weight: 600 }
 tr.first td { border-top: 2px solid var(--soft) }
 .dot, .key i { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .45em }
 svg.chart { width: 100%; height: auto; display: block }
-.scroll svg.chart { min-width: 520px }
+.scroll svg.chart { min-width: 640px }
 .tick { font-size: 12px }
 .name { font-size: 13px; fill: currentColor }
 .grid { stroke: var(--line) }

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 MODEL_WORDS: dict[str, str] = {
-    "remind": "Trained on interrupted clips with protected anchors and gaps; continues after the "
-    "interruption.",
-    "matched": "Same network, same steps, same interrupted clips and cameras, but trained on all history as it "
-    "is: the fair baseline.",
+    "remind": (
+        "Trained on interrupted clips with protected anchors and gaps; continues after the interruption."
+    ),
+    "matched": (
+        "Same network, same steps, same interrupted clips and cameras, but trained on all history "
+        "as it is: the fair baseline."
+    ),
     "base": "Same network and steps, trained on clean clips, without cameras.",
-    "remind_anchor_knocked_out": "ReMind with its anchor chunks removed from memory and all later memory written again without "
-    "them: if it remembers by its anchor, it must fall.",
+    "remind_anchor_knocked_out": (
+        "ReMind with its anchor chunks removed from memory and all later memory written again "
+        "without them: if it remembers by its anchor, it must fall."
+    ),
     "freeze": "Control: the world stops when it is last seen.",
     "reset": "Control: the world jumps back to its first frame.",
     "copy_anchor": "Control: the last clear picture, repeated.",
-    "linear": "Control: a line through the states measured before the interruption, drawn on and rendered. It "
-    "knows the scene's geometry; no video model does.",
+    "linear": (
+        "Control: a line through the states measured before the interruption, drawn on and "
+        "rendered. It knows the scene's geometry; no video model does."
+    ),
     "oracle": "Control: the truth.",
 }
 

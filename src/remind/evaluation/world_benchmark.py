@@ -162,7 +162,7 @@ def score_video(
     observable = float(known.float().mean()) >= MIN_OBSERVABLE_SHARE
     measured = tuple(None if v != v else round(v, 4) for v in reading.state.tolist())
     fields: dict[str, Any] = {"measured": measured, "before_error": _mean_abs(reading.error[meter.before])}
-    fields |= _coherence(reading, calibration)
+    fields |= _coherence(reading, calibration, case.scene.family)
     if observable:
         fields |= _plausibility(reading, meter, calibration) | _progress(case, reading, meter)
     if first <= min(case.schedule.hidden_frames(), default=0) and (seen := observe(rgb, meter)) is not None:
@@ -208,11 +208,12 @@ def _plausibility(reading: VideoReading, meter: CaseMeter, calibration: Calibrat
     return {
         "residual": residual,
         "speed_excess": excess,
-        "plausible": residual <= calibration.max_residual and excess <= calibration.state_jitter,
+        "plausible": residual <= calibration.residual_limit(meter.case.scene.family)
+        and excess <= calibration.state_jitter,
     }
 
 
-def _coherence(reading: VideoReading, calibration: Calibration) -> dict[str, Any]:
+def _coherence(reading: VideoReading, calibration: Calibration, family: str) -> dict[str, Any]:
     psnr = reading.background_psnr_db
     if psnr is None or reading.background_jump is None:
         return {}
@@ -220,5 +221,5 @@ def _coherence(reading: VideoReading, calibration: Calibration) -> dict[str, Any
     return {
         "background_psnr_db": psnr,
         "background_jump": jump,
-        "coherent": psnr >= calibration.min_background_psnr_db and jump <= calibration.max_background_jump,
+        "coherent": psnr >= calibration.psnr_limit_db(family) and jump <= calibration.max_background_jump,
     }

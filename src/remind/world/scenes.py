@@ -7,6 +7,7 @@ a model should remember is a number.
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from remind.world.stage import Actor, sample_eye, sample_room, wall_colour
 BASE_FRAMES = 81  # the paper's clip length; discrete events scale with the clip from here
 START_RANGE = (0.03, 0.97)  # the state stays inside, so it never saturates within a clip
 CHANGE_RANGE = (0.50, 0.80)  # of the state's range over one clip
-TURN_FRAMES_RANGE = (22.0, 56.0)  # frames a turn: never aliased by a stride of four frames
+TURN_FRAMES_RANGE = (28.0, 60.0)  # frames a turn: never aliased by a stride of four frames
 TRIGGER_SHARE = 0.75
 TRIGGER_FRAMES = (8, 18)
 OPENING_FRAMES = (20, 28)
@@ -251,5 +252,6 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int = 81, 
     cameras = _sample_cameras(time, num_frames, hw)
     wordings = actor.captions(rising)
     caption = wordings[int(time.integers(len(wordings)))].replace("{pace}", str(time.choice(_PACES[pace])))
+    caption = re.sub(r"\ba (?=[aeiou])", "an ", caption)
     return Scene(family, kind.group, seed, hw, fps, states, cameras, caption, trigger, kind.periodic, kind.discrete,
                  actor, room, eye, bool(time.random() < 0.5))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from remind.world.renderer import Primitive, Room, Shape, Texture, matmul3
 
 Colour = tuple[float, float, float]
-Number = float | Tensor
+Number = int | float | Tensor
 Waves = tuple[tuple[float, float, float, float], ...]
 
 PALETTE: dict[str, Colour] = {
@@ -30,6 +30,7 @@ PALETTE: dict[str, Colour] = {
 LAMP_COLOURS: tuple[Colour, Colour] = ((0.92, 0.08, 0.06), (0.10, 0.92, 0.15))  # waiting, triggered
 
 
+@runtime_checkable
 class Actor(Protocol):
     """What a family puts on the stage: a pure function from the state to solids."""
 

@@ -1,0 +1,181 @@
+"""The command line. Every command is one function; what it does is in its own room."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from remind.errors import InputError, RemindError
+
+
+def demo(out: Path = Path("demo"), from_scratch: bool = False, clips: int = 66, seed: int = 0) -> None:
+    """Show a model remembering: generate, measure, and write one page to look at.
+
+    Takes a few minutes on two cores. Ends with the path of OUT/report.html; every number is in OUT/summary.json.
+
+    Args:
+        out: Folder for report.html and summary.json.
+        from_scratch: Train nano first (about 20 minutes more) instead of using the weights in the package.
+        clips: How many held-out world clips to measure on.
+        seed: Seed of the generated noise.
+    """
+    from remind.demo import run_demo
+
+    run_demo(out, from_scratch=from_scratch, num_clips=clips, seed=seed)
+
+
+def train(
+    recipe: tyro.conf.Positional[str],
+    /,
+    out: Path,
+    steps: int | None = None,
+    data: Path | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    bank_size: int | None = None,
+    workers: int = 2,
+    show_plan: bool = False,
+) -> None:
+    """Train a model to remember.
+
+    Recipes: nano (32x32 px, under 20 minutes on two cores), tiny (64x64 px, hours); each with the twins -base
+    (never sees an interruption, no cameras) and -matched (same data and cameras, plain curriculum).
+
+    Args:
+        recipe: nano, nano-base, nano-matched, tiny, tiny-base or tiny-matched.
+        out: Run folder: model.safetensors, config.json, metrics.jsonl, state.pt.
+        steps: Optimiser steps instead of the recipe's.
+        data: A store made by `remind data build`, mixed with the world.
+        seed: Of weights, order, regimes and noise.
+        resume: Continue the run in OUT, bit for bit.
+        batch_size: Clips per step.
+        learning_rate: Peak learning rate.
+        bank_size: World clips to train on.
+        workers: Processes that render world clips.
+        show_plan: Print one sequence plan of each regime and stop.
+    """
+    from rich.console import Console
+
+    from remind.recipes import recipe as named_recipe
+    from remind.training.launch import show_plans
+    from remind.training.launch import train as run
+
+    config = named_recipe(recipe)
+    changes: dict[str, Any] = {"steps": steps, "seed": seed, "batch_size": batch_size,
+                               "learning_rate": learning_rate, "bank_size": bank_size}
+    for name, value in changes.items():
+        if value is not None:
+            if not value > 0 and not (name == "seed" and value == 0):
+                raise InputError(f"--{name.replace('_', '-')} must be positive", got=value)
+            config = replace(config, **{name: value})
+    if show_plan:
+        show_plans(config, Console())
+    else:
+        run(config, out, store=data, resume=resume, workers=workers)
+
+
+def generate(
+    out: Path,
+    checkpoint: str = "nano",
+    video: Path | None = None,
+    image: Path | None = None,
+    interrupt: Literal["light_toggle", "occluder", "zoom"] = "light_toggle",
+    prompt: str = "",
+    start_s: float = 0.0,
+    steps: int = 8,
+    seed: int = 0,
+    compare: bool = False,
+) -> None:
+    """Continue a video through an interruption (V2V), or start from an image (I2V).
+
+    Writes an mp4 and, beside it, OUT.json with everything needed to make it again.
+
+    Args:
+        out: The mp4 to write.
+        checkpoint: A run folder, or nano, nano-base, nano-matched from the package.
+        video: Any video; 81 frames at 16 fps are taken from it and resized to the model's size.
+        image: A picture to start from instead.
+        interrupt: What happens to the view.
+        prompt: What is going on, e.g. "the tank fills with blue water slowly".
+        start_s: Where in the video to start, in seconds.
+        steps: Denoising steps per chunk.
+        seed: Of the interruption and of the noise.
+        compare: Put what was seen, and the real continuation of a video, beside the result.
+    """
+    from remind.generate import GenerateRequest
+    from remind.generate import generate as run
+
+    run(GenerateRequest(out=out, checkpoint=checkpoint, video=video, image=image, interrupt=interrupt, prompt=prompt,
+                        start_s=start_s, steps=steps, seed=seed, compare=compare))
+
+
+def data_build(
+    source: Path,
+    out: Path,
+    hw: tuple[int, int] = (64, 64),
+    seed: int = 0,
+) -> None:
+    """Turn a folder of videos into a store of memory clips.
+
+    Reads anything that FFmpeg reads, cuts it at scene changes, takes 81-frame windows at 16 fps, drops what
+    stands still, and gives each clip an interruption recipe. Bad files are listed in OUT/report.json with their
+    reason and the others go through.
+
+    Args:
+        source: A video or a folder of videos.
+        out: The store: index.parquet, report.json and tar shards.
+        hw: Height and width of the clips: 32 32 for nano, 64 64 for tiny.
+        seed: Of the interruption recipes.
+    """
+    from remind.curation.pipeline import BuildOptions, build_store
+
+    report = build_store(source, out, BuildOptions(hw=hw, seed=seed))
+    print(f"kept {report.kept} clips, dropped {len(report.dropped)}: see {out / 'report.json'}")
+
+
+def doctor() -> None:
+    """Say what is installed, which device is there, and what is missing for which job."""
+    from remind.doctor import main as diagnose
+
+    sys.exit(diagnose())
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"demo": demo, "train": train, "generate": generate, "doctor": doctor}
+DATA_COMMANDS: dict[str, Callable[..., Any]] = {"build": data_build}
+
+
+def data() -> None:
+    """Build memory data from videos: see `remind data build --help`."""
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for every error that a user can mend."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve whatever else runs
+    arguments = sys.argv[1:]
+    try:
+        if arguments[:1] == ["data"]:
+            tyro.extras.subcommand_cli_from_dict(DATA_COMMANDS, prog="remind data", args=arguments[1:] or ["--help"],
+                                                 description="Build memory data from videos.")
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {**COMMANDS, "data": data}, prog="remind", args=arguments or ["--help"],
+                description="ReMind teaches video generators to remember: build data, train, generate, measure.",
+            )
+    except RemindError as error:
+        print(f"remind: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("remind: interrupted; nothing half-written is left, --resume continues a training run", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

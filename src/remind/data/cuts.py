@@ -1,0 +1,136 @@
+"""Where one shot ends and the next begins: hard cuts in integer pts, and soft ones within a window.
+
+Our choice: PySceneDetect's content detector at its default threshold, fed with our own decoder's frames, so
+that cut times and frame times come from the same clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from remind.data.video_io import DEFAULT_LIMITS, Picture, Source, VideoLimits, decode
+from remind.errors import InputError
+
+# Longest side that the detector looks at. It compares mean colours, which survive being made small.
+_DETECTOR_SIDE_PX = 192
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A stretch without a cut.
+
+    Args:
+        start_pts: of its first picture.
+        stop_pts: when its last picture leaves the screen (exclusive).
+        num_pictures: decoded pictures in it.
+    """
+
+    start_pts: int
+    stop_pts: int
+    num_pictures: int
+
+    def seconds(self, time_base: Fraction) -> float:
+        return float((self.stop_pts - self.start_pts) * time_base)
+
+
+def detect_shots(
+    source: Source, *, threshold: float = 27.0, limits: VideoLimits = DEFAULT_LIMITS
+) -> tuple[Shot, ...]:
+    """Decode a whole video once and split it at hard cuts.
+
+    Our choice: every jump above the threshold is a cut, flashes too. A false cut costs a clip; a missed one
+    would teach a model that the world changes while nobody looks.
+
+    Args:
+        threshold: mean change of hue, saturation and value between neighbours, 0..255; 27 is PySceneDetect's.
+
+    Raises:
+        VideoError: a file that does not decode to its end.
+        InputError: PySceneDetect is not installed.
+    """
+    detector, timecode = _content_detector(threshold)
+    starts: list[tuple[int, int]] = []  # pts and number of the first picture of each shot
+    stop_pts, number = 0, 0
+    for number, picture in enumerate(decode(source, limits=limits), start=1):
+        if detector.process_frame(timecode(number), _small_bgr(picture)) or number == 1:
+            starts.append((picture.pts, number))
+        stop_pts = picture.pts + picture.duration
+    ends = [*starts[1:], (stop_pts, number + 1)]
+    return tuple(
+        Shot(pts, end_pts, end - first) for (pts, first), (end_pts, end) in zip(starts, ends, strict=True)
+    )
+
+
+def _content_detector(threshold: float) -> tuple[Any, Any]:
+    try:
+        from scenedetect import FrameTimecode
+        from scenedetect.detectors import ContentDetector
+    except ImportError:
+        raise InputError(
+            "cut detection needs PySceneDetect, which is not installed",
+            fix="pip install 'remind-video[data]'",
+        ) from None
+    # Without a minimal length the detector answers at once, for the frame it was given; the rate is unused.
+    return ContentDetector(threshold=threshold, min_scene_len=0), lambda n: FrameTimecode(n, fps=25.0)
+
+
+def _small_bgr(picture: Picture) -> np.ndarray:
+    height, width = picture.display_hw()
+    scale = min(1.0, _DETECTOR_SIDE_PX / max(height, width))
+    small = picture.rgb((max(1, round(height * scale)), max(1, round(width * scale))))
+    return np.ascontiguousarray(small[..., ::-1])
+
+
+# A soft transition is looked for on thumbnails of this side, over half of these spans to either side.
+_THUMBNAIL_SIDE = 12
+_HALF_SPANS_S = (0.25, 0.5, 0.75)
+
+
+def find_soft_transition(rgb: UInt8[Tensor, "t h w 3"], fps: float) -> int | None:
+    """The frame at the middle of a dissolve or of a fade through black or white, or None.
+
+    Our choice: while one picture dissolves into another, the frame in between is their mean, and the two look
+    nothing alike. Motion breaks the first condition, a change of light the second. On 26 shots of real and
+    rendered video the deviation from the mean was at most 0.08 of the change in a dissolve and at least 0.4
+    without one, wherever the two ends correlated by less than 0.5; the threshold is 0.2. A frame without any
+    contrast is the middle of a fade.
+    """
+    luma = _without_bars(rgb.float() @ torch.tensor([0.2126, 0.7152, 0.0722]))
+    small = adaptive_avg_pool2d(luma[:, None], (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE)).flatten(1)
+    contrast = small.std(1)
+    if contrast.min() < 4:
+        return int(contrast.argmin())
+    for span_s in _HALF_SPANS_S:
+        half = max(1, round(span_s * fps))
+        if len(small) <= 2 * half:
+            break
+        before, between, after = small[: -2 * half], small[half:-half], small[2 * half :]
+        change = (after - before).square().mean(1).sqrt()
+        deviation = (between - (before + after) / 2).square().mean(1).sqrt() / change.clamp_min(1e-6)
+        found = (change > 10) & (deviation < 0.2) & (_correlation(before, after) < 0.5)
+        if found.any():
+            return int(torch.where(found, deviation, torch.inf).argmin()) + half
+    return None
+
+
+def _correlation(a: Float[Tensor, "t n"], b: Float[Tensor, "t n"]) -> Float[Tensor, " t"]:
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-6)
+
+
+def _without_bars(luma: Float[Tensor, "t h w"]) -> Float[Tensor, "t y x"]:
+    """Cut off the black bars of letterboxed film; a window that is black all over stays as it is."""
+    brightest = luma.amax(0)
+    rows = (brightest.amax(1) > 20).nonzero().flatten().tolist()
+    columns = (brightest.amax(0) > 20).nonzero().flatten().tolist()
+    if not rows:
+        return luma
+    return luma[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

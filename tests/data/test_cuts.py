@@ -1,0 +1,106 @@
+"""Cuts are found at the very picture where they are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from remind.data.cuts import detect_shots, find_soft_transition
+from remind.data.video_io import decode, probe, read_clip
+from remind.errors import InputError, VideoError
+from tests.data.make_video import moving_square, write
+
+
+def two_shots(first: int, second: int) -> torch.Tensor:
+    return torch.cat([moving_square(first, seed=1), 255 - moving_square(second, seed=2)])
+
+
+@pytest.mark.parametrize(("first", "fps"), [(31, 24), (50, 25), (1, 16)])
+def test_a_cut_has_the_pts_of_the_first_picture_after_it(tmp_path: Path, first: int, fps: int) -> None:
+    path = write(tmp_path / "cut.mp4", two_shots(first, 40), fps=fps)
+    pts = [p.pts for p in decode(path)]
+    before, after = detect_shots(path)
+    assert (before.start_pts, before.stop_pts, before.num_pictures) == (pts[0], pts[first], first)
+    assert (after.start_pts, after.num_pictures) == (pts[first], 40)
+    assert after.seconds(probe(path).time_base) == pytest.approx(40 / fps)
+
+
+def test_motion_without_a_cut_is_one_shot(tmp_path: Path) -> None:
+    (shot,) = detect_shots(write(tmp_path / "a.mp4", moving_square(60)))
+    assert shot.num_pictures == 60
+
+
+def test_a_lower_threshold_finds_more(tmp_path: Path) -> None:
+    brighter = (moving_square(20).float() * 0.7).to(torch.uint8)
+    path = write(tmp_path / "a.mp4", torch.cat([moving_square(20), brighter]))
+    assert len(detect_shots(path)) == 1
+    assert len(detect_shots(path, threshold=5.0)) >= 2
+
+
+def test_bad_files_are_the_readers_to_report(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no such file"):
+        detect_shots(tmp_path / "absent.mp4")
+
+
+def test_a_missing_detector_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scenedetect", None)
+    with pytest.raises(InputError, match=r"remind-video\[data\]"):
+        detect_shots(tmp_path / "a.mp4")
+
+
+def blend(first: torch.Tensor, second: torch.Tensor, start: int, length: int) -> torch.Tensor:
+    share = ((torch.arange(len(first)) - start) / length).clamp(0, 1)[:, None, None, None]
+    return torch.lerp(first.float(), second.float(), share).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize("length", [8, 16, 24])
+def test_a_dissolve_is_found_at_its_middle(length: int) -> None:
+    first, second = moving_square(81, seed=1), 255 - moving_square(81, seed=2)
+    found = find_soft_transition(blend(first, second, 30, length), 16.0)
+    assert found is not None
+    assert abs(found - (30 + length / 2)) <= 4
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_fade_through_black_or_white_is_found(level: int) -> None:
+    clip = moving_square(81)
+    flat = torch.full_like(clip, level)
+    faded = torch.cat([blend(clip, flat, 20, 12)[:40], blend(flat, clip, 45, 12)[40:]])
+    found = find_soft_transition(faded, 16.0)
+    assert found is not None
+    assert 30 <= found <= 47
+    assert find_soft_transition(letterboxed(faded), 16.0) is not None
+
+
+def letterboxed(rgb: torch.Tensor) -> torch.Tensor:
+    rgb = rgb.clone()
+    rgb[:, :8] = rgb[:, -8:] = 0
+    return rgb
+
+
+def test_motion_and_changing_light_are_no_transitions() -> None:
+    clip = moving_square(81)
+    assert find_soft_transition(clip, 16.0) is None
+    assert find_soft_transition(letterboxed(clip), 16.0) is None
+    sunset = clip * torch.linspace(1, 0.3, 81)[:, None, None, None]
+    assert find_soft_transition(sunset.to(torch.uint8), 16.0) is None
+    panning = torch.stack([clip[0].roll(t, dims=1) for t in range(81)])
+    assert find_soft_transition(panning, 16.0) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "expected"),
+    [("crush_027.mp4", 81, False), ("nasa_13013.mp4", 81, False), ("sintel_30s.mp4", 81, True),
+     ("spatialvid/clip.mp4", 81, False), ("spatialvid/clip.mp4", 160, True)],
+)  # fmt: skip
+def test_real_transitions(real_videos: Path, name: str, frames: int, expected: bool) -> None:
+    rgb = read_clip(real_videos / name, num_frames=frames, fps=16, hw=(64, 64)).rgb
+    assert (find_soft_transition(rgb, 16.0) is not None) == expected
+
+
+def test_real_cuts(real_videos: Path) -> None:
+    assert [s.num_pictures for s in detect_shots(real_videos / "nasa_13013.mp4")] == [127, 75, 123]
+    assert len(detect_shots(real_videos / "crush_027.mp4")) == 1
