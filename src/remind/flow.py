@@ -37,7 +37,7 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def sampling_sigmas(num_steps: int, shift: float) -> Float[Tensor, " steps+1"]:
+def sampling_sigmas(num_steps: int, shift: float) -> Float[Tensor, " {num_steps}+1"]:
     """Noise levels from 1 down to 0, `num_steps` steps, shifted."""
     return shift_sigma(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64), shift).float()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from remind.data.cuts import detect_shots, find_soft_transition
 from remind.data.video_io import decode, probe, read_clip
@@ -87,7 +88,9 @@ def test_motion_and_changing_light_are_no_transitions() -> None:
     assert find_soft_transition(letterboxed(clip), 16.0) is None
     sunset = clip * torch.linspace(1, 0.3, 81)[:, None, None, None]
     assert find_soft_transition(sunset.to(torch.uint8), 16.0) is None
-    panning = torch.stack([clip[0].roll(t, dims=1) for t in range(81)])
+    noise = torch.rand(1, 3, 12, 40, generator=torch.Generator().manual_seed(0))
+    scene = (interpolate(noise, (64, 240), mode="bilinear")[0] * 255).to(torch.uint8).permute(1, 2, 0)
+    panning = torch.stack([scene[:, 2 * t : 2 * t + 64] for t in range(81)])
     assert find_soft_transition(panning, 16.0) is None
 
 

@@ -37,7 +37,7 @@ def rotation_matrix(angles: Tensor) -> Tensor:
 
 def score(q: Tensor, k: Tensor, t_q: float, t_k: float, config: DiTConfig) -> float:
     """<R(t_q) q, R(t_k) k> through the code under test."""
-    rotors = position_rotors(torch.tensor([[t_q, t_k]]), (1, 1), config)[:, :, :, None]
+    rotors = position_rotors(torch.tensor([[float(t_q), float(t_k)]]), (1, 1), config)[:, :, :, None]
     a, b = rotate(torch.stack([q, k])[None, :, None, None], rotors)[0, :, 0, 0]
     return float(a.double() @ b.double())
 
@@ -115,7 +115,7 @@ def test_eq_2_query_and_key_turn_by_theta_plus_delta(config: DiTConfig, qk: tupl
     cameras = make_inputs(config)["cameras"][:1, 3:5]
     deltas = phase.mlp(cameras)[0].double()
     t_q, t_k = 9.0, 4.0
-    rotors = position_rotors(torch.tensor([[t_q, t_k]]), (1, 1), config)[:, :, :, None]
+    rotors = position_rotors(torch.tensor([[float(t_q), float(t_k)]]), (1, 1), config)[:, :, :, None]
     rotors = rotors * phase(cameras, torch.ones(1, 2, dtype=torch.bool))
     a, b = rotate(torch.stack(qk)[None, :, None, None], rotors)[0, :, 0, 0].double()
     q, k = (x.double() for x in qk)

@@ -35,7 +35,7 @@ class WordHashEncoder:
             words = re.findall(r"[a-z0-9]+", prompt.lower())
             if len(words) > self.text_len:
                 head = (self.text_len + 1) // 2
-                words = words[:head] + words[-(self.text_len - head):]
+                words = words[:head] + words[len(words) - (self.text_len - head):]
             for i, word in enumerate(words):
                 out[row, i] = _word_vector(word, self.dim)
         return torch.from_numpy(out)

@@ -43,7 +43,7 @@ class Door:
         z = 0.2 - 0.82 * torch.sin(angle)
         leafs = box((self.side * x, 1.02, z), (0.82, 1.0, 0.04), leaf, accent=shade(leaf, 0.7),
                     waves=((0.5, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.0)), turned=swing(-self.side * angle))
-        return [leafs, _lamp(s, 0, 2.48, 0.22)]
+        return [leafs, _lamp(s, 0.0, 2.48, 0.22)]
 
     def captions(self, rising: bool) -> tuple[str, ...]:
         if rising:

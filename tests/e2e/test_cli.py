@@ -1,0 +1,166 @@
+"""The commands as a user types them: a process each, its exit code, its last line, and what lies on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from remind.data.video_io import decode_all, write_video
+
+
+def remind(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "REMIND_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run([sys.executable, "-m", "remind.cli", *map(str, arguments)], cwd=cwd, text=True,
+                          capture_output=True, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def moving_video(folder: Path) -> Path:
+    """Six seconds of a bright square that slides over a dark floor, 96x64 px, 24 fps."""
+    rgb = np.full((144, 64, 96, 3), 40, dtype=np.uint8)
+    for t in range(144):
+        rgb[t, 20:44, t // 2 : t // 2 + 20] = (230, 180, 60)
+    source = folder / "videos"
+    source.mkdir()
+    write_video(source / "square.mp4", torch.from_numpy(rgb), 24)
+    return source / "square.mp4"
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path, moving_video: Path) -> Path:
+    (moving_video.parent / "empty.mp4").touch()
+    (moving_video.parent / "words.mp4").write_text("not a video")
+    done = remind("data", "build", "--source", moving_video.parent, "--out", folder / "store", "--hw", 32, 32, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, store: Path) -> Path:
+    done = remind("train", "nano", "--out", folder / "run", "--steps", 3, "--batch-size", 4, "--bank-size", 6,
+                  "--workers", 1, "--data", store, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_a_folder_with_bad_files_becomes_a_store(store: Path) -> None:
+    report = json.loads((store / "report.json").read_text())
+    assert report["kept"] >= 1
+    assert {d["item"] for d in report["dropped"]} >= {"empty.mp4", "words.mp4"}
+    assert all(d["stage"] and d["reason"] for d in report["dropped"])
+    assert (store / "index.parquet").is_file()
+
+
+def test_training_writes_a_checkpoint_that_says_where_it_comes_from(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    assert config["steps_done"] == 3
+    assert config["command"].startswith("remind train nano")
+    assert config["data"]["store"]
+    assert (run / "model.safetensors").stat().st_size > 1e6
+    assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
+
+
+def test_a_run_is_not_overwritten_and_resumes(folder: Path, run: Path, store: Path) -> None:
+    again = remind("train", "nano", "--out", run, cwd=folder)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    options = ("--steps", 3, "--batch-size", 4, "--bank-size", 6, "--workers", 1, "--data", store)
+    assert remind("train", "nano", "--out", run, *options, "--resume", cwd=folder).returncode == 0
+
+
+def test_a_video_goes_on_through_darkness(folder: Path, run: Path, moving_video: Path) -> None:
+    def make(name: str) -> bytes:
+        done = remind("generate", "--checkpoint", run, "--video", moving_video, "--interrupt", "light_toggle",
+                      "--out", folder / name, "--seed", 5, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return (folder / name).read_bytes()
+
+    assert make("a.mp4") == make("b.mp4")
+    frames = decode_all(folder / "a.mp4")
+    assert frames.shape == (81, 256, 256, 3)
+    manifest = json.loads((folder / "a.mp4.json").read_text())
+    event = manifest["recipe"]["interruption"]
+    middle = (event["hidden_start"] + event["hidden_stop"]) // 2
+    assert frames[middle].float().mean() < 8
+    assert frames[0].float().mean() > 30
+    assert manifest["first_generated_frame"] >= event["hidden_stop"]
+
+
+def test_an_image_becomes_a_video(folder: Path, run: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((50, 70, 3), 120, dtype=np.uint8)).save(folder / "grey.png")
+    done = remind("generate", "--checkpoint", run, "--image", folder / "grey.png", "--prompt", "a ball rolls slowly",
+                  "--out", folder / "image.mp4", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "image.mp4.json").read_text())["mode"] == "i2v"
+
+
+def test_help_teaches(folder: Path) -> None:
+    top = remind("--help", cwd=folder)
+    assert top.returncode == 0
+    for command in ("demo", "train", "generate", "doctor", "data"):
+        assert command in top.stdout
+    assert "--resume" in remind("train", "--help", cwd=folder).stdout
+    assert "--source" in remind("data", "build", "--help", cwd=folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "nanoo", "--out", "x"), "unknown recipe"),
+        (("train", "nano", "--out", "x", "--steps", "-1"), "positive"),
+        (("train", "nano", "--out", "/proc/x"), "cannot be written"),
+        (("train", "nano", "--out", "x", "--data", "nowhere", "--bank-size", "2", "--workers", "1"), "nowhere"),
+        (("train", "nano", "--out", "x2", "--bank-size", "2", "--workers", "1", "--resume"), "nothing to resume"),
+        (("generate", "--out", "o.mp4", "--checkpoint", "nowhere", "--video", "v.mp4"), "no such checkpoint"),
+        (("generate", "--out", "o.mp4"), "exactly one"),
+        (("generate", "--out", "/proc/o.mp4", "--video", "v.mp4"), "/proc"),
+        (("data", "build", "--source", "nowhere", "--out", "s"), "nowhere"),
+        (("demo", "--out", "/proc/demo"), "cannot be written"),
+        (("demo", "--out", "d", "--clips", "1"), "2 or more"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = remind(*arguments, cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("remind: ")
+    assert not (folder / "o.mp4").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"words, not a video", b"\x00\x00\x00\x20ftypisom" + bytes(40)])
+def test_a_damaged_video_is_named(folder: Path, run: Path, content: bytes) -> None:
+    (folder / "bad.mp4").write_bytes(content)
+    done = remind("generate", "--checkpoint", run, "--video", folder / "bad.mp4", "--out", folder / "o.mp4", cwd=folder)
+    assert done.returncode == 2
+    assert "bad.mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "o.mp4").exists()
+
+
+def test_a_checkpoint_of_another_size_is_named(folder: Path, run: Path, moving_video: Path) -> None:
+    import shutil
+
+    other = folder / "other"
+    shutil.copytree(run, other)
+    config = json.loads((other / "config.json").read_text())
+    config["model"]["dim"] = 64
+    (other / "config.json").write_text(json.dumps(config))
+    done = remind("generate", "--checkpoint", other, "--video", moving_video, "--out", folder / "o.mp4", cwd=folder)
+    assert done.returncode == 2
+    assert "do not fit" in done.stderr

@@ -1,0 +1,256 @@
+"""Regimes over any schedule: an anchor survives, nothing leaks, and plans of a batch attend alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remind.errors import InputError
+from remind.frame_graph import FrameGraph, Interruption, Schedule, frames_of_chunk
+from remind.sequence_plan import PlanEntry, SequencePlan, shared_visibility
+from remind.training.regimes import (
+    REGIMES,
+    BatchChoices,
+    Curriculum,
+    RegimeOptions,
+    draw_batch_choices,
+)
+
+
+@st.composite
+def graphs(draw: st.DrawFn, chunks: int | None = None) -> FrameGraph:
+    """Any clip of 3 to 9 chunks whose interruptions have a clean chunk before and after them."""
+    num = chunks or draw(st.integers(3, 9))
+    degraded = draw(st.lists(st.booleans(), min_size=num - 2, max_size=num - 2))
+    flags = [False, *degraded, False]
+    interruptions, k = [], 0
+    while k < num:
+        stop = k
+        while stop < num and flags[stop]:
+            stop += 1
+        if stop > k:
+            first, last = frames_of_chunk(k).start, frames_of_chunk(stop - 1).stop
+            start = draw(st.integers(first, frames_of_chunk(k).stop - 1))
+            end = draw(st.integers(max(start + 1, frames_of_chunk(stop - 1).start + 1), last))
+            hidden = sorted(draw(st.tuples(st.integers(start, end), st.integers(start, end))))
+            interruptions.append(Interruption("light_toggle", start, hidden[0], hidden[1], end))
+        k = stop + 1
+    graph = FrameGraph(Schedule(12 * num - 3, tuple(interruptions)))
+    assert [role == "degraded" for role in graph.roles] == flags
+    return graph
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[FrameGraph]:
+    chunks = draw(st.integers(3, 9))
+    return draw(st.lists(graphs(chunks), min_size=1, max_size=4))
+
+
+def build(name: str, graph: FrameGraph, seed: int, **options: object) -> SequencePlan:
+    rng = np.random.default_rng(seed)
+    return REGIMES[name](graph, rng, RegimeOptions(**options), draw_batch_choices([graph], rng))
+
+
+def is_target(entry: PlanEntry) -> bool:
+    return "sampled" in entry.sigma
+
+
+any_seed = st.integers(0, 2**32 - 1)
+quickly = settings(deadline=None, max_examples=60)
+
+
+@pytest.mark.parametrize("name", REGIMES)
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_no_target_sees_a_target_its_own_answer_or_anything_later(name: str, graph: FrameGraph, seed: int) -> None:
+    plan = build(name, graph, seed, memory_noise_share=0.7, clean_prefix_share=0.5)
+    assert plan.regime == name
+    for entry in plan.entries:
+        for seen in (plan.entries[j] for j in entry.sees):
+            assert not is_target(seen)
+            assert seen.chunk < entry.chunk
+        assert entry.position == 3 * entry.chunk
+
+
+@pytest.mark.parametrize("name", REGIMES)
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_every_target_sees_all_the_history_before_it(name: str, graph: FrameGraph, seed: int) -> None:
+    plan = build(name, graph, seed)
+    history = [j for j, entry in enumerate(plan.entries) if not is_target(entry)]
+    for entry in plan.entries:
+        if is_target(entry):
+            assert list(entry.sees) == [j for j in history if plan.entries[j].chunk < entry.chunk]
+
+
+@pytest.mark.parametrize("name", REGIMES)
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_a_regime_is_a_pure_function(name: str, graph: FrameGraph, seed: int) -> None:
+    assert build(name, graph, seed) == build(name, graph, seed)
+
+
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_all_history_supervises_every_chunk_and_seeds_the_first_frame(graph: FrameGraph, seed: int) -> None:
+    plan = build("all_history", graph, seed)
+    targets = [entry for entry in plan.entries if is_target(entry)]
+    assert [entry.chunk for entry in targets] == list(range(graph.num_chunks))
+    assert targets[0].sigma == ("zero", "sampled", "sampled")
+    assert targets[0].supervised == (False, True, True)
+    assert targets[0].sees == ()
+    assert all(entry.supervised == (True,) * 3 for entry in targets[1:])
+    assert all(entry.sigma == ("zero",) * 3 for entry in plan.entries if not is_target(entry))
+    assert {entry.track for entry in plan.entries} == {"degraded"}
+    assert {entry.track for entry in build("all_history", graph, seed, track="clean").entries} == {"clean"}
+
+
+@given(graph=graphs(), seed=any_seed, share=st.floats(0, 1))
+@quickly
+def test_noisy_memory_leaves_an_anchor_clean(graph: FrameGraph, seed: int, share: float) -> None:
+    plan = build("noisy_memory", graph, seed, memory_noise_share=share)
+    history = [entry for entry in plan.entries if not is_target(entry)]
+    assert {entry.sigma for entry in history} <= {("zero",) * 3, ("memory",) * 3}
+    clean = {entry.chunk for entry in history if entry.sigma == ("zero",) * 3}
+    assert clean & set(graph.anchors or range(graph.num_chunks))
+    if share == 1:
+        assert len(clean) == 1
+
+
+def test_noisy_memory_does_make_noise_and_any_anchor_may_survive() -> None:
+    graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
+    clean = {
+        entry.chunk
+        for seed in range(30)
+        for entry in build("noisy_memory", graph, seed, memory_noise_share=1.0).entries
+        if entry.sigma == ("zero",) * 3
+    }
+    assert clean == {0, 1} == set(graph.anchors)
+
+
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_node_drop_replaces_every_interruption_node_and_leaves_an_anchor(graph: FrameGraph, seed: int) -> None:
+    plan = build("node_drop", graph, seed)
+    history = [entry for entry in plan.entries if not is_target(entry)]
+    dropped = {entry.chunk for entry in history if entry.sigma == ("one",) * 3}
+    assert all(entry.sigma in {("one",) * 3, ("zero",) * 3} for entry in history)
+    assert set(graph.degraded) <= dropped <= set(graph.degraded) | set(graph.anchors)
+    if graph.anchors:
+        assert set(graph.anchors) - dropped
+
+
+def test_node_drop_sometimes_drops_an_anchor_too() -> None:
+    graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
+    kept = {
+        tuple(e.chunk for e in build("node_drop", graph, seed).entries if e.sigma == ("zero",) * 3)
+        for seed in range(60)
+    }
+    assert kept == {(0, 1), (0,), (1,)}  # chunk 6 is nobody's history
+
+
+@given(batch=batches(), seed=any_seed)
+@quickly
+def test_v2v_supervises_the_recovery_suffix_and_its_history_ends_before_it(
+    batch: list[FrameGraph], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    choices = draw_batch_choices(batch, rng)
+    for graph in batch:
+        plan = REGIMES["v2v_frontier"](graph, rng, RegimeOptions(clean_prefix_share=0.5), choices)
+        frontier = choices.first_target if graph.frontier is None else graph.frontier
+        supervised = [entry for entry in plan.entries if entry.is_supervised]
+        assert [entry.chunk for entry in supervised] == list(range(frontier, graph.num_chunks))
+        assert all(entry.supervised == (True,) * 3 for entry in supervised)
+        seen = [plan.entries[j].chunk for j in supervised[0].sees]
+        assert seen == list(range(frontier))  # the frontier chunk cannot see the state that came back
+        assert len({entry.track for entry in plan.entries}) == 1
+
+
+def test_v2v_prefixes_are_clean_or_degraded_as_often_as_asked() -> None:
+    graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
+    for share in (0.0, 0.25, 1.0):
+        clean = sum(
+            build("v2v_frontier", graph, seed, clean_prefix_share=share).entries[0].track == "clean"
+            for seed in range(400)
+        )
+        assert clean / 400 == pytest.approx(share, abs=0.07)
+
+
+@given(batch=batches(), seed=any_seed)
+@quickly
+def test_references_lie_at_0_and_were_taken_before_anything_was_degraded(
+    batch: list[FrameGraph], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    choices = draw_batch_choices(batch, rng)
+    for graph in batch:
+        plan = REGIMES["reference_cache"](graph, rng, RegimeOptions(), choices)
+        references = [entry for entry in plan.entries if entry.role == "reference"]
+        assert [entry.position for entry in references] == [3 * i for i in range(choices.num_references)]
+        assert all(entry.chunk < min(graph.degraded, default=graph.num_chunks) for entry in references)
+        assert all(entry.sigma == ("zero",) * 3 for entry in references)
+        targets = [entry for entry in plan.entries if is_target(entry)]
+        assert targets[0].position == 3 * choices.gap_chunks >= 3 * choices.num_references
+        assert targets[-1].chunk == graph.num_chunks - 1
+        assert {entry.track for entry in plan.entries} == {"clean"}
+
+
+@given(batch=batches(), seed=any_seed)
+@quickly
+def test_batch_choices_suit_every_graph(batch: list[FrameGraph], seed: int) -> None:
+    choices = draw_batch_choices(batch, np.random.default_rng(seed))
+    num = batch[0].num_chunks
+    first_degraded = min((g.degraded[0] for g in batch if g.degraded), default=2)
+    assert 1 <= choices.num_references <= first_degraded
+    assert choices.num_references <= choices.gap_chunks < num
+    assert 1 <= choices.first_target < num
+    assert all(choices.first_target <= g.frontier for g in batch if g.frontier is not None)
+
+
+def test_batch_choices_use_their_whole_range() -> None:
+    graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 34, 36, 57, 60),)))
+    drawn = [draw_batch_choices([graph], np.random.default_rng(seed)) for seed in range(200)]
+    assert {c.num_references for c in drawn} == {1, 2, 3}
+    assert {c.gap_chunks for c in drawn} == {1, 2, 3, 4, 5, 6}
+    assert any(c.gap_chunks == c.num_references for c in drawn)  # contiguous is among them
+
+
+@pytest.mark.parametrize("name", REGIMES)
+@given(batch=batches(), seed=any_seed)
+@quickly
+def test_plans_of_one_batch_attend_alike(name: str, batch: list[FrameGraph], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    choices = draw_batch_choices(batch, rng)
+    options = RegimeOptions(clean_prefix_share=0.5)
+    plans = [REGIMES[name](graph, rng, options, choices) for graph in batch]
+    assert shared_visibility(plans) == plans[0].visibility
+    assert len({tuple(entry.chunk for entry in plan.entries) for plan in plans}) == 1  # one text layout
+
+
+def test_distance_of_a_reference_plan_is_the_gap() -> None:
+    graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
+    plan = REGIMES["reference_cache"](graph, np.random.default_rng(0), RegimeOptions(), BatchChoices(5, 1, 6))
+    assert [entry.position for entry in plan.entries] == [0, 18]
+    assert plan.largest_distance == 20
+
+
+@pytest.mark.parametrize(
+    "weights", [(), (("nonsense", 1.0),), (("all_history", -1.0), ("node_drop", 2.0)), (("all_history", 0.0),)]
+)
+def test_a_curriculum_needs_known_regimes_with_weights(weights: tuple) -> None:
+    with pytest.raises(InputError, match="curriculum"):
+        Curriculum(weights)
+
+
+def test_a_curriculum_picks_by_weight() -> None:
+    curriculum = Curriculum((("all_history", 3.0), ("node_drop", 1.0), ("noisy_memory", 0.0)))
+    picks = [curriculum.pick(np.random.default_rng(seed)) for seed in range(1000)]
+    assert picks.count("all_history") / 1000 == pytest.approx(0.75, abs=0.05)
+    assert "noisy_memory" not in picks
+    doubled = replace(curriculum, weights=tuple((name, 2 * w) for name, w in curriculum.weights))
+    assert [doubled.pick(np.random.default_rng(seed)) for seed in range(50)] == picks[:50]
