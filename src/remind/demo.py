@@ -123,10 +123,8 @@ def run_demo(out: Path, *, from_scratch: bool, num_clips: int, seed: int, consol
             kv_importance=importance,
             comparisons={f"remind - {other}": compare(by_model["remind"], by_model[other])
                          for other in ("matched", "base", "remind_anchor_knocked_out")},
-            extra={
-                "world_i2v": {name: aggregate([found[name] for found in image_scores]) for name in image_scores[0]},
-                "cases": {name: [score.to_json() for score in found] for name, found in by_model.items()},
-            },
+            world_i2v={name: aggregate([found[name] for found in image_scores]) for name in image_scores[0]},
+            extra={"cases": {name: [score.to_json() for score in found] for name, found in by_model.items()}},
         )
         write_report(out / "report.html", data)
     headline = data.world["remind"]["state_progress"]

@@ -42,6 +42,7 @@ class ReportData:
         examples: about eight.
         kv_importance: model -> map, averaged over clips.
         comparisons: "remind - matched" -> what `compare` returned.
+        world_i2v: as `world`, where only the first frame was given.
         caveats: more of them, specific to this run.
         title: of the page.
         extra: further top-level entries of summary.json.
@@ -54,6 +55,7 @@ class ReportData:
     examples: Sequence[Example] = ()
     kv_importance: Mapping[str, KVImportance] = field(default_factory=dict)
     comparisons: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    world_i2v: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     caveats: Sequence[str] = ()
     title: str = "Did the world go on while nobody looked?"
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class ReportData:
         """What `summary.json` holds."""
         return {
             "world": {name: dict(entry) for name, entry in self.world.items()},
+            "world_i2v": {name: dict(entry) for name, entry in self.world_i2v.items()},
             "comparisons": {name: dict(entry) for name, entry in self.comparisons.items()},
             "kv_importance": {name: found.to_json() for name, found in self.kv_importance.items()},
             "machine": dict(self.machine),
@@ -111,6 +114,7 @@ def render_report(data: ReportData) -> str:
         sections.results(world, data.comparisons),
         examples_section(data.examples),
         sections.memory(data.kv_importance),
+        sections.image_to_video(data.world_i2v),
         sections.breakdown(world, "by_kind", "By interruption", KIND_WORDS),
         sections.breakdown(world, "by_group", "By kind of change", GROUP_WORDS),
         sections.breakdown(world, "by_family", "By scene family", {}, folded=True),

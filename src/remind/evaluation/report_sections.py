@@ -92,8 +92,8 @@ def _result_in_words(world: World) -> str:
     )
 
 
-def results(world: World, comparisons: World) -> str:
-    """The headline: bars, the table of all models and controls, and paired differences."""
+def measures_table(world: World) -> str:
+    """One row per model, one column per measure that anyone was scored on."""
     shown = [
         (t, k) for t, k, _ in MEASURES if any(e.get(k, {}).get("mean") is not None for e in world.values())
     ]
@@ -109,14 +109,30 @@ def results(world: World, comparisons: World) -> str:
                 out += cell(entry.get(key), key, value="median")
         return out + f"<td>{entry.get('state_progress', {}).get('n', 0)}</td>"
 
+    return table([*heads, "clips"], [_model_row(name, cells(entry), world) for name, entry in world.items()])
+
+
+def image_to_video(world: World) -> str:
+    """The same measures where only the first frame was given and prompts asked for the interruption."""
+    if not world:
+        return ""
+    return (
+        "<h2>From one image</h2><p>Only the first frame is given. The prompts of each chunk ask for the "
+        "interruption and for its end, so the model has to make both; that it did is <i>observation control</i>. "
+        "One frame shows no rate: the caption says slowly, steadily or quickly, so state progress is a looser "
+        f"measure here.</p>{measures_table(world)}"
+    )
+
+
+def results(world: World, comparisons: World) -> str:
+    """The headline: bars, the table of all models and controls, and paired differences."""
     progress = {name: entry.get("state_progress", {}) for name, entry in world.items()}
     bars = charts.progress_bars(
         [(n, p.get("mean"), p.get("low"), p.get("high")) for n, p in progress.items()]
     )
-    rows = [_model_row(name, cells(entry), world) for name, entry in world.items()]
     out = (
         f'<h2>Results</h2><div class="card"><div class="scroll">{bars}</div></div>'
-        f"{table([*heads, 'clips'], rows)}"
+        f"{measures_table(world)}"
         "<p class='soft'>Small print: 95 % bootstrap intervals over clips. The last column counts the clips "
         "behind state progress. Definitions are at the end.</p>"
     )
