@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Busy machines are slow, not wrong.
+settings.register_profile("remind", deadline=None)
+settings.load_profile("remind")
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def random_cameras(batch: int, latents: int, generator: torch.Generator) -> Tens
     return descriptor
 
 
-def random_bank(size: int, *, num_frames: int = 45, hw: tuple[int, int] = (2, 2), seed: int = 0) -> MemoryBank:
+def random_bank(size: int, *, num_frames: int = 57, hw: tuple[int, int] = (2, 2), seed: int = 0) -> MemoryBank:
     """Samples with true recipes; latents and cameras are noise, different for both versions of a clip."""
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     latents = 1 + (num_frames - 1) // 4

@@ -6,7 +6,10 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import remind
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "remind"
@@ -57,3 +60,10 @@ def test_docs_name_no_file_that_is_not_there() -> None:
                 if a_path and "planned" not in line:
                     missing += [] if (ROOT / name).exists() else [f"{page.name}:{number}: {name}"]
     assert missing == []
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert remind.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version} " in (ROOT / "CHANGELOG.md").read_text()

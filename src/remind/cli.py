@@ -122,6 +122,7 @@ def data_build(
     out: Path,
     hw: tuple[int, int] = (64, 64),
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Turn a folder of videos into a store of memory clips.
 
@@ -134,10 +135,11 @@ def data_build(
         out: The store: index.parquet, report.json and tar shards.
         hw: Height and width of the clips: 32 32 for nano, 64 64 for tiny.
         seed: Of the interruption recipes.
+        overwrite: Replace another store that is in the way.
     """
     from remind.curation.pipeline import BuildOptions, build_store
 
-    report = build_store(source, out, BuildOptions(hw=hw, seed=seed))
+    report = build_store(source, out, BuildOptions(hw=hw, seed=seed), overwrite=overwrite, progress=True)
     print(f"kept {report.kept} clips, dropped {len(report.dropped)}: see {out / 'report.json'}")
 
 

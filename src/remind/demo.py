@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -176,9 +177,11 @@ def generate_all(
 def add_glance(
     recorders: dict[int, KVImportanceRecorder], members: list[int], glance: Glance, cases: Sequence[WorldClip]
 ) -> None:
-    """Record clips of one layout, so that a chunk of the map has one role: two anchors, three dark, recovery."""
+    """Record clips of the commonest layout alone, so that a chunk of the map has one role."""
+    layouts = Counter(case.graph.draw() for case in cases)
+    commonest = max(sorted(layouts), key=lambda layout: layouts[layout])
     for row, index in enumerate(members):
-        if cases[index].graph.draw() != "AAxxxR.":
+        if cases[index].graph.draw() != commonest:
             continue
         depth = len(glance.lse)
         recorder = recorders.setdefault(index, KVImportanceRecorder(cases[index].graph.num_chunks,

@@ -17,7 +17,7 @@ from torch import Tensor
 from remind import __version__
 from remind.clip import Clip
 from remind.data.interrupt import InterruptionRecipe, apply_interruption, sample_recipe
-from remind.data.video_io import check_writable, probe, read_clip, write_video
+from remind.data.video_io import check_writable, decode, probe, read_clip, write_video
 from remind.errors import InputError
 from remind.frame_graph import InterruptionKind, frames_of_chunk
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
@@ -122,7 +122,8 @@ def _given(
     if request.video is not None:
         start_pts = None
         if request.start_s > 0:
-            start_pts = int(request.start_s / probe(request.video).time_base)
+            first = next(decode(request.video)).pts  # a transport stream does not start at 0
+            start_pts = first + int(request.start_s / probe(request.video).time_base)
         frames = read_clip(request.video, num_frames=num_frames, fps=FPS, hw=hw, start_pts=start_pts).rgb
         clean = Clip(frames, float(FPS), caption=request.prompt, clip_id=request.video.stem)
         return apply_interruption(clean, recipe), frames

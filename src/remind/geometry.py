@@ -69,7 +69,7 @@ def check_rotations(c2w: Float[Tensor, "t 4 4"], *, tolerance: float = 1e-3) -> 
 def context_scale(c2w: Float[Tensor, "t 4 4"]) -> float:
     """The length that translations are divided by: the largest distance from the origin within the context.
 
-    Our choice (design section 3): fixed from the context alone, so that later cameras change no earlier output.
+    Our choice: fixed from the context alone, so that later cameras change no earlier output.
     A context that does not move has scale 1.
     """
     largest = c2w[:, :3, 3].norm(dim=-1).max().item()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,20 @@ def test_clips_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
 # --- damaged and hostile stores ---
 
 
+@cache
+def one_clip() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        return files(fill(Path(folder) / "s", 1))
+
+
+def one_clip_store(root: Path) -> Path:
+    """A good store to be spoilt, without encoding it anew for every test."""
+    for name, data in one_clip().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
 def edit_index(root: Path, edit: Any) -> ClipStore:
     """Rewrite the index with a change to its first row, and open the store."""
     table = pq.read_table(root / "index.parquet")
@@ -199,11 +215,11 @@ def edit_member(root: Path, name: str, data: bytes) -> ClipStore:
 )
 def test_no_path_from_the_index_leaves_the_store(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="outside of the store"):
-        edit_index(fill(tmp_path / "s", 1), lambda row: row.update(shard=name))
+        edit_index(one_clip_store(tmp_path / "s"), lambda row: row.update(shard=name))
 
 
 def test_a_shard_that_links_elsewhere_is_not_followed(tmp_path: Path) -> None:
-    (shard,) = (fill(tmp_path / "s", 1) / "shards").iterdir()
+    (shard,) = (one_clip_store(tmp_path / "s") / "shards").iterdir()
     shard.rename(tmp_path / "elsewhere.tar")
     shard.symlink_to(tmp_path / "elsewhere.tar")
     with pytest.raises(StoreError, match="missing"):
@@ -226,7 +242,7 @@ def test_a_shard_that_links_elsewhere_is_not_followed(tmp_path: Path) -> None:
 )
 def test_rows_that_no_writer_writes_are_refused(tmp_path: Path, field: str, value: object) -> None:
     with pytest.raises(StoreError, match="index is damaged"):
-        edit_index(fill(tmp_path / "s", 1), lambda row: row.update({field: value}))
+        edit_index(one_clip_store(tmp_path / "s"), lambda row: row.update({field: value}))
 
 
 @pytest.mark.parametrize(
@@ -241,11 +257,11 @@ def test_rows_that_no_writer_writes_are_refused(tmp_path: Path, field: str, valu
 )
 def test_offsets_are_bounded(tmp_path: Path, change: dict[str, int], line: str) -> None:
     with pytest.raises(StoreError, match=line):
-        edit_index(fill(tmp_path / "s", 1), lambda row: row["members"][0].update(change))[0]
+        edit_index(one_clip_store(tmp_path / "s"), lambda row: row["members"][0].update(change))[0]
 
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
-    (shard,) = (fill(tmp_path / "s", 1) / "shards").iterdir()
+    (shard,) = (one_clip_store(tmp_path / "s") / "shards").iterdir()
     data = bytearray(shard.read_bytes())
     data[2000] ^= 1
     shard.write_bytes(data)
@@ -259,7 +275,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
 )
 def test_json_from_outside_is_not_trusted(tmp_path: Path, name: str, data: bytes) -> None:
     with pytest.raises(StoreError, match="clip clip-0 cannot be read"):
-        edit_member(fill(tmp_path / "s", 1), name, data)[0]
+        edit_member(one_clip_store(tmp_path / "s"), name, data)[0]
 
 
 def test_a_graph_with_impossible_times_is_refused(tmp_path: Path) -> None:
@@ -268,11 +284,11 @@ def test_a_graph_with_impossible_times_is_refused(tmp_path: Path) -> None:
     graph["interruption"]["start"] = 80
     data = json.dumps({"num_frames": 81, "recipe": graph}).encode()
     with pytest.raises(StoreError, match="must be ordered"):
-        edit_member(fill(tmp_path / "s", 1), "graph.json", data)[0]
+        edit_member(one_clip_store(tmp_path / "s"), "graph.json", data)[0]
 
 
 def test_pictures_must_be_as_the_index_says(tmp_path: Path) -> None:
-    root = fill(tmp_path / "s", 1)
+    root = one_clip_store(tmp_path / "s")
     for data, line in [
         (b"no video", "not a video"),
         (encode_mp4(moving_square(80, (32, 32)), 16), "not 81 pictures"),
@@ -284,7 +300,7 @@ def test_pictures_must_be_as_the_index_says(tmp_path: Path) -> None:
 
 
 def test_arrays_hold_no_pickles_and_only_what_is_expected(tmp_path: Path) -> None:
-    root = fill(tmp_path / "s", 1)
+    root = one_clip_store(tmp_path / "s")
     good = {
         "c2w": np.tile(np.eye(4), (81, 1, 1)),
         "intrinsics_px": np.ones((81, 4), np.float32),
@@ -327,4 +343,4 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         row["members"] = [m for m in row["members"] if m["name"] != "graph.json"]
 
     with pytest.raises(StoreError, match=r"no graph\.json"):
-        edit_index(fill(tmp_path / "s", 1), drop)[0]
+        edit_index(one_clip_store(tmp_path / "s"), drop)[0]

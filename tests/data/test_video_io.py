@@ -83,6 +83,11 @@ def test_pictures_are_turned_upright(tmp_path: Path, angle: int) -> None:
     assert clip.rgb.shape == (2, 32, 32, 3)
 
 
+def test_a_still_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    path = write(tmp_path / "still.png", FRAMES[:1], codec="png", pix_fmt="rgb24")
+    assert torch.equal(read_clip(path, num_frames=1, fps=16).rgb, FRAMES[:1])
+
+
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
     path = write(tmp_path / "anamorphic.mp4", FRAMES, pixel_aspect=Fraction(2, 1))
     assert probe(path).hw == (48, 128)

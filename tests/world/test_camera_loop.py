@@ -35,11 +35,10 @@ def test_the_camera_turns_smoothly() -> None:
 
 def test_the_meter_says_not_observable() -> None:
     scene = sample_scene(2, family="filling", hw=(32, 32))
-    cameras = interrupt_camera_loop(scene, LOOP)
-    reading = StateMeter(scene, cameras, grid=17).measure(scene.render_rgb(None, cameras))
-    assert not reading.observable[LOOP.hidden_start : LOOP.hidden_stop].any()
-    assert reading.observable[: LOOP.start].all()
-    assert reading.observable[LOOP.stop :].all()
+    some = torch.tensor([0, 23, 32, 40, 51, 60, 80])
+    cameras = interrupt_camera_loop(scene, LOOP)[some]
+    reading = StateMeter(scene, cameras, grid=17).measure(scene.render_rgb(scene.states[some], cameras))
+    assert reading.observable.tolist() == [True, True, False, False, False, True, True]
 
 
 def test_only_camera_loops_within_the_clip() -> None:

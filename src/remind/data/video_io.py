@@ -23,10 +23,10 @@ from torch import Tensor
 
 from remind.errors import InputError, VideoError
 
-# Containers that hold their own frames. Playlists and text formats are left out: they can name other files.
+# Containers that hold their own frames, and still pictures. Playlists and text are left out: they can name files.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,gif,nut,mxf,ivf,obu,"
-    "dv,mjpeg,yuv4mpegpipe,rm,wtv"
+    "dv,mjpeg,yuv4mpegpipe,rm,wtv,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
 _STATE_THEIR_DURATION = {"mov", "matroska", "avi", "flv"}
 _SAFE_OPEN = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class RemindPipeline:
                     sampler=sampler,
                     knocked_out=anchors if knock_out_anchors else (),
                     knock_out=knock_out_anchors or "rebuild",
-                    glance=None if glance is None else (lambda g, members=batch: glance(members, g)),
+                    glance=None if glance is None else partial(glance, batch),
                 )
                 suffix = self.codec.decode(latents[:, given:], starts_clip=False)
                 for row, i in enumerate(batch):

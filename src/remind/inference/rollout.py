@@ -84,7 +84,7 @@ def rollout(
     prefix: Float[Tensor, "b p c h w"],
     conditions: Conditions,
     *,
-    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+    sampler: Sampler = Sampler(),
     first_frame: Float[Tensor, "b 1 c h w"] | None = None,
     knocked_out: Sequence[int] = (),
     knock_out: KnockOut = "rebuild",

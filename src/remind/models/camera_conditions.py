@@ -19,5 +19,6 @@ def camera_conditions(cameras: Cameras | None, num_frames: int) -> tuple[Float[T
     latents = num_latent_frames(num_frames)
     if cameras is None:
         return torch.zeros(latents, 14), torch.zeros(latents, dtype=torch.bool)
-    scale = context_scale(cameras.c2w[: 2 * FRAMES_PER_LATENT + 1])
+    context = cameras[slice(0, 2 * FRAMES_PER_LATENT + 1)]
+    scale = context_scale(context.c2w[context.valid]) if context.valid.any() else 1.0
     return pose_descriptor(cameras[torch.arange(0, num_frames, FRAMES_PER_LATENT)], scale=scale)

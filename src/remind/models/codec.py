@@ -1,6 +1,6 @@
 """The embedded codec: a causal linear block transform with Wan's strides and 16 latent channels.
 
-Our choice (design section 4): no weights to download and no training loop. A block of 8x8 px of the first frame, or
+Our choice: no weights to download and no training loop. A block of 8x8 px of the first frame, or
 of 8x8 px over four frames, is projected on the 16 directions that hold most of its variance on world clips (KLT).
 What it loses is stated in its file and measured by `benchmarks/codec.py`.
 """
@@ -130,7 +130,7 @@ class LinearCodec:
                 blocks = _blocks(piece, frames).flatten(0, 3)
                 n, s, ss = moments.get(part, (0.0, torch.zeros(()), torch.zeros(())))
                 moments[part] = (n + len(blocks), s + blocks.sum(0).double(), ss + (blocks.T @ blocks).double())
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for part, (n, s, ss) in moments.items():
             mean = s / n
             variance, directions = torch.linalg.eigh(ss / n - torch.outer(mean, mean))
@@ -140,7 +140,8 @@ class LinearCodec:
             unit = (mix**2 @ (variance * scale**2)).rsqrt()
             encode = unit[:, None] * (mix @ (scale[:, None] * directions.T))
             decode = (directions / scale) @ mix.T / unit
-            tensors |= {f"{part}.mean": mean.float(), f"{part}.encode": encode.float(), f"{part}.decode": decode.float()}
+            for name, tensor in (("mean", mean), ("encode", encode), ("decode", decode)):
+                tensors[f"{part}.{name}"] = tensor.float()
         return LinearCodec(tensors)
 
 

@@ -51,7 +51,7 @@ class DiTConfig:
     max_trained_distance: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dim % self.num_heads or self.head_dim % 2 or self.head_dim < 6:
+        if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2 or self.head_dim < 6:
             raise InputError("dim does not split into heads", got=f"dim {self.dim}, {self.num_heads} heads",
                              expected="an even head width of at least 6")
 

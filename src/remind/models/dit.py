@@ -63,10 +63,7 @@ class SelfAttention(nn.Module):
         has_camera_weights = hasattr(self, "camera_phase")
         q = self.norm_q(self.q(x)).unflatten(-1, (self.num_heads, -1))
         k = self.norm_k(self.k(x)).unflatten(-1, (self.num_heads, -1))
-        if has_camera_weights:
-            v = linear(x, *self.camera_value.folded_value(self.v))
-        else:
-            v = self.v(x)
+        v = linear(x, *self.camera_value.folded_value(self.v)) if has_camera_weights else self.v(x)
         if has_camera_weights and cameras is not None:
             rotors = rotors * self.camera_phase(cameras.descriptor, cameras.valid)
             v = v + self.camera_value.frame_bias(cameras.inverse_6dof, cameras.valid)
@@ -254,7 +251,7 @@ class CausalVideoDiT(nn.Module):
             InputError: shapes that do not belong together, or noise levels outside [0, 1].
         """
         config = self.config
-        b, t, c, h, w = latents.shape
+        _, t, _, h, w = latents.shape
         rows, columns = config.patch_hw
         self._check(latents, sigmas, positions, text, cameras, cache)
         num_chunks = t // LATENTS_PER_CHUNK

@@ -97,13 +97,11 @@ class CameraPhase(nn.Module):
         self.heads = config.num_heads if config.phase_per_head else 1
         self.all_pairs = config.head_dim // 2
         self.pairs = self.all_pairs if config.phase_pairs == "all" else config.rotary_pairs_thw[0]
-        self.mlp = nn.Sequential(
-            nn.Linear(POSE_DESCRIPTOR_DIM, config.camera_hidden),
-            nn.SiLU(),
-            nn.Linear(config.camera_hidden, self.heads * self.pairs),
-        )
-        nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
+        first = nn.Linear(POSE_DESCRIPTOR_DIM, config.camera_hidden)
+        last = nn.Linear(config.camera_hidden, self.heads * self.pairs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(first, nn.SiLU(), last)
 
     def forward(
         self, descriptor: Float[Tensor, "b t 14"], valid: Bool[Tensor, "b t"]

@@ -53,7 +53,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     ema_decay: float = 0.998
     delta_gate: float = 0.15
-    curriculum: Curriculum = Curriculum((("all_history", 1.0),))
+    curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
     bank_size: int = 3072

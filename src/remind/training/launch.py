@@ -68,7 +68,7 @@ def make_mixture(config: TrainConfig, store: Path | None, *, workers: int, conso
     return Mixture([world, clips], [config.world_share, 1 - config.world_share], config.seed)
 
 
-class progress_bar:  # noqa: N801 (used as a function)
+class progress_bar:
     """`with progress_bar(text, console) as (bar, task)`: a bar with count, speed and ETA."""
 
     def __init__(self, text: str, console: Console, total: int | None = None):

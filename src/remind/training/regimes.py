@@ -104,7 +104,7 @@ def noisy_memory(
     survivor = int(rng.choice(graph.anchors or (0,)))
     noised = [k for k in range(graph.num_chunks - 1)
               if k != survivor and rng.random() < options.memory_noise_share]
-    return _corrupt(all_history(graph, rng, options, choices), "noisy_memory", {k: "memory" for k in noised})
+    return _corrupt(all_history(graph, rng, options, choices), "noisy_memory", dict.fromkeys(noised, "memory"))
 
 
 def node_drop(

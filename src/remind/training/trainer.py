@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from remind.data.dataset import Mixture
 from remind.errors import CheckpointError, InputError, RemindError
@@ -118,8 +117,9 @@ class Trainer:
         total, parts = losses(self.model, batch, gated)
         if not math.isfinite(total.item()):
             first = self.step * config.batch_size
+            last = first + config.batch_size - 1
             raise RemindError("the loss is not finite", got=f"{total.item()} at step {self.step}",
-                              expected=f"samples {first}..{first + config.batch_size - 1} of seed {config.seed} to train",
+                              expected=f"samples {first}..{last} of seed {config.seed} to train",
                               fix="lower --learning-rate, or look at those samples")
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
