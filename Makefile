@@ -46,10 +46,11 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import rule of docs/architecture.md
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
 
-bench: $(DEMO_STAMP) ## run every script in benchmarks/; each prints JSON
+bench: $(DEMO_STAMP) ## measure speed: every script in benchmarks/, JSON into benchmarks/results/
+	@mkdir -p benchmarks/results
 	@set -e; for script in benchmarks/*.py; do \
 		[ -e "$$script" ] || { echo "benchmarks/ holds no script" >&2; exit 2; }; \
-		echo "== $$script"; $(PY) "$$script"; \
+		echo "== $$script"; $(PY) "$$script" --out "benchmarks/results/$$(basename "$$script" .py).json"; \
 	done
 
 clean: ## remove caches and build files; keeps .venv, runs, stores and reports

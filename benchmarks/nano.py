@@ -70,7 +70,7 @@ def main(out: Path | None = None, steps: int = 12, clips: int = 64) -> None:
     elapsed = []
     for step in range(steps + 3):
         start = time.perf_counter()
-        batch, plans = make_batch(config, mixture, step)
+        batch, _ = make_batch(config, mixture, step)
         losses(model, batch, config.step)[0].backward()
         optimizer.step()
         optimizer.zero_grad()

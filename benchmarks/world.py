@@ -67,7 +67,7 @@ def main() -> None:
             rows[family] = frames_per_second(lambda s=scene, n=samples: s.render_rgb(samples=n), 81, args.repeats)
         total = {k: round(len(rows) / sum(1 / r[k] for r in rows.values()), 1) for k in ("wall", "cpu")}
         result[f"rgb_{size}px_samples{samples}"] = {"all_families": total, "per_family": rows}
-        print(f"{size}x{size} samples={samples}: {total['cpu']:.0f} frames/s/core (wall {total['wall']:.0f})", flush=True)
+        print(f"{size} px, samples={samples}: {total['cpu']:.0f} frames/s/core (wall {total['wall']:.0f})", flush=True)
         for family, row in rows.items():
             print(f"    {family:14s} {row['cpu']:7.0f}")
 

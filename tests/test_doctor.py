@@ -14,11 +14,14 @@ from rich.console import Console
 
 from remind import doctor
 from remind.doctor import Diagnosis, Finding
+from remind.inference.pipeline import SHIPPED
 
 
 def _with_weights(root: Path, *names: str) -> Path:
     (root / "models" / "weights").mkdir(parents=True)
     (root / "models" / "weights" / "codec-world.safetensors").write_bytes(b"x")
+    (root / "assets").mkdir()
+    (root / "assets" / "calibration-32.json").write_text("{}")
     for name in names:
         folder = root / "assets" / "checkpoints" / name
         folder.mkdir(parents=True)
@@ -71,9 +74,13 @@ def test_damaged_weights_are_told_from_missing_ones(quick: Path) -> None:
     assert "nano (damaged config.json)" in blocker.text
 
 
-def test_a_missing_codec_blocks_the_demo(quick: Path) -> None:
-    (quick / "models" / "weights" / "codec-world.safetensors").unlink()
-    assert [f.subject for f in doctor.diagnose().blockers] == ["Codec"]
+@pytest.mark.parametrize(
+    ("file", "subject"),
+    [("models/weights/codec-world.safetensors", "Codec"), ("assets/calibration-32.json", "Calibration")],
+)
+def test_other_files_that_the_demo_reads_block_it_too(quick: Path, file: str, subject: str) -> None:
+    (quick / file).unlink()
+    assert [f.subject for f in doctor.diagnose().blockers] == [subject]
 
 
 def test_a_job_that_lacks_a_package_is_named_but_the_demo_goes_on(
@@ -158,3 +165,7 @@ def test_findings_are_shown_as_they_are() -> None:
     text = _text(Diagnosis((Finding("X", "broken", "got [bold] and [/]", "pip install 'a[b]'"),)))
     assert "got [bold] and [/]" in text
     assert "pip install 'a[b]'" in text
+
+
+def test_it_looks_for_the_checkpoints_that_the_pipeline_ships() -> None:
+    assert doctor.SHIPPED_CHECKPOINTS == SHIPPED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -52,7 +54,7 @@ def test_euler_along_the_true_velocity_recovers_the_clip_in_any_number_of_steps(
     x0, noise = (torch.randn(1, 3, 4, 2, 2, generator=generator) for _ in range(2))
     sigmas = sampling_sigmas(steps, shift)
     x = noise
-    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, then in itertools.pairwise(sigmas):
         x = euler_step(x, velocity_target(x0, noise), now.expand(1, 3), then.expand(1, 3))
     torch.testing.assert_close(x, x0, atol=1e-5, rtol=0)
 

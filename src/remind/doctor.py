@@ -264,10 +264,12 @@ def _video() -> Finding:
 
 def _shipped_weights() -> list[Finding]:
     package = resources.files("remind")
-    codec = package / "models" / "weights" / "codec-world.safetensors"
-    findings = [] if codec.is_file() else [
-        Finding("Codec", "broken", "codec-world.safetensors is not in the package", "install remind again")
-    ]
+    files = {
+        "Codec": package / "models" / "weights" / "codec-world.safetensors",
+        "Calibration": package / "assets" / "calibration-32.json",
+    }
+    findings = [Finding(name, "broken", f"{file.name} is not in the package", "install remind again")
+                for name, file in files.items() if not file.is_file()]
     absent, trained = [], []
     for name in SHIPPED_CHECKPOINTS:
         folder = package / "assets" / "checkpoints" / name

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from remind.clip import Clip
+from remind.data.interrupt import InterruptionRecipe, LightStyle, apply_interruption
 from remind.data.world_clips import make_world_clip
 from remind.errors import CheckpointError, InputError
-from remind.frame_graph import Schedule, frames_of_chunk
+from remind.frame_graph import Interruption, Schedule, frames_of_chunk
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
 from remind.inference.rollout import Glance, Sampler
 from remind.models.checkpoint import save_checkpoint
@@ -36,16 +38,22 @@ def pipeline(folder: Path) -> RemindPipeline:
     return RemindPipeline.from_pretrained(folder)
 
 
-def task(seed: int, noise: int | None = None) -> RecoveryTask:
-    clip = make_world_clip(seed, hw=HW, num_frames=FRAMES)
-    return RecoveryTask(clip.degraded, clip.schedule, seed if noise is None else noise)
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return make_world_clip(0, hw=HW, num_frames=FRAMES).clean
+
+
+def task(clip: Clip, times: tuple[int, int, int, int], seed: int) -> RecoveryTask:
+    recipe = InterruptionRecipe(interruption=Interruption("light_toggle", *times), style=LightStyle())
+    return RecoveryTask(apply_interruption(clip, recipe), recipe.schedule(FRAMES), seed)
 
 
 @pytest.fixture(scope="module")
-def tasks() -> list[RecoveryTask]:
-    """Of different frontiers, and of the same frontier with different anchors, so that they make several batches."""
-    made = [task(seed) for seed in range(6)]
-    assert len({t.graph.frontier for t in made}) > 1
+def tasks(clip: Clip) -> list[RecoveryTask]:
+    """Two of one group, one of another frontier, one of that frontier with other anchors: three batches."""
+    times = [(22, 24, 33, 35), (34, 36, 45, 48), (24, 26, 33, 34), (22, 24, 45, 47)]
+    made = [task(clip, t, seed) for seed, t in enumerate(times)]
+    assert [(t.graph.frontier, len(t.graph.anchors)) for t in made] == [(3, 2), (4, 3), (3, 2), (4, 2)]
     return made
 
 
@@ -85,8 +93,9 @@ def test_results_come_in_the_order_of_the_tasks_whatever_their_batches(
         assert (a.int() - b.int()).abs().max() <= 1  # a rounding of the last bit, at most
 
 
-def test_the_seed_decides(pipeline: RemindPipeline) -> None:
-    first, same, other = pipeline.recover([task(1, 5), task(1, 5), task(1, 6)], sampler=FAST)
+def test_the_seed_decides(pipeline: RemindPipeline, tasks: list[RecoveryTask]) -> None:
+    seeded = [replace(tasks[0], seed=seed) for seed in (5, 5, 6)]
+    first, same, other = pipeline.recover(seeded, sampler=FAST)
     assert (first.int() - same.int()).abs().max() <= 1
     assert (first.int() - other.int()).abs().max() > 5
 
@@ -136,10 +145,10 @@ def test_the_prompt_schedule_reaches_the_model(pipeline: RemindPipeline, tasks: 
     assert not torch.equal(before[untouched:], without[untouched:])
 
 
-def test_a_clip_of_another_size_is_refused(pipeline: RemindPipeline) -> None:
-    clip = make_world_clip(0, hw=(24, 24), num_frames=FRAMES)
+def test_a_clip_of_another_size_is_refused(pipeline: RemindPipeline, tasks: list[RecoveryTask]) -> None:
+    larger = Clip(torch.zeros(FRAMES, 24, 24, 3, dtype=torch.uint8), 16.0)
     with pytest.raises(InputError, match=r"another size.*\(24, 24\).*\(16, 16\)"):
-        pipeline.recover([RecoveryTask(clip.degraded, clip.schedule, 0)])
+        pipeline.recover([replace(tasks[0], degraded=larger)])
 
 
 def test_a_clip_without_an_interruption_is_refused(pipeline: RemindPipeline, tasks: list[RecoveryTask]) -> None:

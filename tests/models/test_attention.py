@@ -95,7 +95,7 @@ def test_they_agree_for_any_visibility_and_so_do_their_gradients(
 
 def test_both_kernels_of_a_mask_give_the_same() -> None:
     q, k, v = make_qkv(4)
-    visibility = teacher_forced(2)[:1] + ((0, 1), (0, 2), (0, 2, 3))
+    visibility = (*teacher_forced(2)[:1], (0, 1), (0, 2), (0, 2, 3))
     by_prefix = chunk_attention(q, k, v, ChunkMask(visibility))
     by_dense = chunk_attention(q, k, v, ChunkMask(visibility, kernel="dense"))
     torch.testing.assert_close(by_prefix, by_dense, atol=1e-5, rtol=0)

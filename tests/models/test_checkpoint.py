@@ -52,7 +52,8 @@ def test_every_key_that_does_not_fit_is_named(model: CausalVideoDiT) -> None:
     state["patch_embedding.bias"] = torch.zeros(3)
     with pytest.raises(CheckpointError) as error:
         load_strictly(model, state)
-    for name in ("head.head.bias", "blocks.1.norm3.weight", "extra.one", "extra.two", r"patch_embedding.bias (3,) != (48,)"):
+    for name in ("head.head.bias", "blocks.1.norm3.weight", "extra.one", "extra.two",
+                 r"patch_embedding.bias (3,) != (48,)"):
         assert name in str(error.value)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())  # nothing was loaded halfway
 
@@ -74,7 +75,7 @@ def test_a_truncated_file_is_damaged(folder: Path, size: int) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"format": '])
 def test_a_damaged_config_is_said(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match="config.json is damaged"):
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
         load_checkpoint(folder)
 
 

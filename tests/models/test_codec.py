@@ -186,9 +186,9 @@ def test_bad_files_are_named(codec: LinearCodec, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"damaged.*cut.safetensors"):
         LinearCodec.load(path)
-    with pytest.raises(CheckpointError, match="rest.encode"):
+    with pytest.raises(CheckpointError, match=r"rest\.encode"):
         LinearCodec({k: v for k, v in codec.tensors.items() if k != "rest.encode"})
-    with pytest.raises(CheckpointError, match="first.mean"):
+    with pytest.raises(CheckpointError, match=r"first\.mean"):
         LinearCodec({**codec.tensors, "first.mean": torch.zeros(5)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -115,10 +116,13 @@ def test_the_average_starts_fast_and_decays_as_written(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=60, warmup_steps=5, checkpoint_every=60)
-    trainer(tmp_path, config).run()
+    """On a bank of one constant picture, whose velocity a model can read off its input."""
+    run = trainer(tmp_path, replace(CONFIG, steps=40, batch_size=2, warmup_steps=5, checkpoint_every=40))
+    for name in ("clean", "degraded"):
+        run.mixture.banks[0].tensors[name].fill_(1.0)
+    run.run()
     flow = [r["flow"] for r in records(tmp_path)]
-    assert sum(flow[-10:]) < 0.9 * sum(flow[:10])
+    assert sum(flow[-8:]) < 0.7 * sum(flow[:8])
     assert average_of(tmp_path / "metrics.jsonl", "flow", 10) == pytest.approx(sum(flow[-10:]) / 10)
 
 
@@ -164,7 +168,7 @@ def test_the_learning_rate_warms_up_then_follows_a_cosine_to_a_twentieth() -> No
     rates = [learning_rate(config, step) for step in range(110)]
     assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
     assert max(rates) == rates[9] == rates[10] == 2.0
-    assert all(a > b for a, b in zip(rates[10:-1], rates[11:], strict=True))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     assert rates[60] == pytest.approx(2.0 * (0.05 + 0.95 / 2))
     assert learning_rate(config, 110) == pytest.approx(0.1)
     assert math.isfinite(learning_rate(replace(config, steps=5), 4))
@@ -180,12 +184,13 @@ def test_a_step_is_a_pure_function_of_seed_and_number() -> None:
     assert torch.equal(first.noise, second.noise)
     assert torch.equal(first.sigmas, second.sigmas)
     assert not torch.equal(first.noise, make_batch(replace(CONFIG, seed=6), mixture(), 17)[0].noise)
-    later = [make_batch(CONFIG, mixture(), step)[0].noise[0, 0] for step in range(8)]
+    later = [make_batch(CONFIG, mixture(), step)[0].noise[0, 0] for step in range(4)]
     assert all(not torch.equal(a, b) for i, a in enumerate(later) for b in later[:i])
 
 
 def test_every_regime_of_the_curriculum_comes_up() -> None:
-    seen = {plans_of_step(CONFIG, mixture(), step)[1][0].regime for step in range(60)}
+    single = replace(CONFIG, batch_size=1)
+    seen = {plans_of_step(single, mixture(), step)[1][0].regime for step in range(30)}
     assert seen == {name for name, _ in CONFIG.curriculum.weights}
 
 

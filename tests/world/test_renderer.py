@@ -12,8 +12,17 @@ from remind.clip import Cameras
 from remind.errors import InputError
 from remind.geometry import intrinsics_from_fov, rigid, rotation_yaw
 from remind.world import sample_scene
-from remind.world.renderer import ACTOR_INSTANCE, PROP_INSTANCE, ROOM_INSTANCE, Primitive, Rendering, Room, Shape
-from remind.world.renderer import Texture, render
+from remind.world.renderer import (
+    ACTOR_INSTANCE,
+    PROP_INSTANCE,
+    ROOM_INSTANCE,
+    Primitive,
+    Rendering,
+    Room,
+    Shape,
+    Texture,
+    render,
+)
 
 HW = (48, 64)
 AT_REST = torch.eye(4, dtype=torch.float64)

@@ -56,9 +56,9 @@ def test_sampling_leaves_global_generators_alone() -> None:
 
 @EVERY_FAMILY
 def test_seeds_differ(family: str) -> None:
-    scenes = [sample_scene(s, family=family, hw=SMALL) for s in range(8)]
-    assert len({s.render_rgb(s.states[:1], s.cameras[:1]).numpy().tobytes() for s in scenes}) == 8
-    assert len({s.caption for s in scenes}) >= 3
+    scenes = [sample_scene(s, family=family, hw=SMALL) for s in range(5)]
+    assert len({s.render_rgb(s.states[:1], s.cameras[:1]).numpy().tobytes() for s in scenes}) == 5
+    assert len({s.caption for s in scenes}) >= 2
 
 
 @EVERY_FAMILY
@@ -74,7 +74,7 @@ def test_size_and_length_do_not_change_the_scene(family: str) -> None:
 @EVERY_FAMILY
 @pytest.mark.parametrize("num_frames", [81, 321])
 def test_states_change_at_a_constant_rate_and_never_saturate(family: str, num_frames: int) -> None:
-    for seed in range(12):
+    for seed in range(8):
         scene = sample_scene(seed, family=family, num_frames=num_frames, hw=SMALL)
         s, steps = scene.states, scene.states.double().diff()
         assert s.dtype == torch.float32
@@ -92,7 +92,7 @@ def test_states_change_at_a_constant_rate_and_never_saturate(family: str, num_fr
         if scene.periodic:
             assert 12 <= 1 / steps.abs().mean() <= 60
         else:
-            assert 0.02 < s.min()
+            assert s.min() > 0.02
             assert s.max() < 0.98
             assert 0.45 <= abs(s[-1] - s[0]) <= 0.85
 
@@ -122,7 +122,7 @@ def test_a_picture_depends_on_the_state_and_the_object_is_in_view(family: str) -
 
 @EVERY_FAMILY
 def test_looking_away_hides_the_whole_path_but_not_the_room(family: str) -> None:
-    for seed in (0, 1, 2, 3):
+    for seed in (0, 1):
         scene = sample_scene(seed, family=family, hw=SMALL)
         assert 30 <= abs(scene.lookaway_yaw_deg) < 120
         frames = torch.tensor([0, 40, 80])

@@ -11,7 +11,7 @@ from remind.world import FAMILIES, Scene, StateMeter, background_mask, sample_sc
 from remind.world.scenes import turn
 
 EVERY_FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
-SEEDS = (700, 701, 702)
+SEEDS = (700, 701)
 
 
 def _scenes(family: str) -> list[Scene]:
@@ -22,8 +22,8 @@ def _scenes(family: str) -> list[Scene]:
 
 
 def _frames_to_read(scene: Scene) -> slice:
-    """All of them under a camera at rest; a drifting camera has candidates per frame, so a sixth will do."""
-    return slice(None) if torch.equal(scene.cameras.c2w[0], scene.cameras.c2w[-1]) else slice(0, None, 6)
+    """All of them under a camera at rest; a drifting camera has candidates per frame, so a tenth will do."""
+    return slice(None) if torch.equal(scene.cameras.c2w[0], scene.cameras.c2w[-1]) else slice(0, None, 10)
 
 
 @pytest.fixture(scope="module")

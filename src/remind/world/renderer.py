@@ -214,25 +214,36 @@ def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     return middle - reach, middle + reach
 
 
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    """Add from left to right."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _mixture(waves: Sequence[Tensor]) -> Tensor | None:
+    """The product of all waves, -1..1; None without any."""
+    mix = None
+    for turns in waves:
+        mix = _wave(turns) if mix is None else mix * _wave(turns)
+    return mix
+
+
 def _curved(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave the unit ball (three axes) or the endless unit cylinder (two); NaN if never."""
-    a = sum(d * d for d in direction[1:]) + direction[0] * direction[0]
-    middle = -(sum(o * d for o, d in zip(origin[1:], direction[1:], strict=True)) + origin[0] * direction[0]) / a
-    gap = 1.0
-    for o, d in zip(origin, direction, strict=True):  # 1 - |closest point|^2: stable for far cameras
-        q = o + middle * d
-        gap = gap - q * q
-    reach = torch.sqrt(gap / a)
+    a = _sum([d * d for d in direction])
+    middle = -_sum([o * d for o, d in zip(origin, direction, strict=True)]) / a
+    closest = [o + middle * d for o, d in zip(origin, direction, strict=True)]
+    reach = torch.sqrt((1 - _sum([q * q for q in closest])) / a)  # stable for far cameras, unlike b^2 - ac
     return middle - reach, middle + reach
 
 
 def _curved_light(o: list[Tensor], d: list[Tensor], depth: Tensor, half: list[Tensor], light: list[Tensor]) -> Tensor:
     """Cosine to the light on a curved unit surface."""
-    cosine, norm = 0.0, 0.0
-    for oi, di, hi, li in zip(o, d, half, light, strict=True):
-        n = (oi + depth * di) / hi
-        cosine, norm = cosine + n * li, norm + n * n
-    return cosine / torch.sqrt(norm)
+    normal = [(oi + depth * di) / hi for oi, di, hi in zip(o, d, half, strict=True)]
+    cosine = _sum([n * li for n, li in zip(normal, light, strict=True)])
+    return cosine / torch.sqrt(_sum([n * n for n in normal]))
 
 
 def _intersect(prim_shape: Shape, o: list[Tensor], d: list[Tensor], half: list[Tensor], light: list[Tensor]) -> _Hit:
@@ -278,10 +289,8 @@ def _draw(layer: _Layer, prim: Primitive, rays: _Rays, rect: tuple[int, int, int
     if not layer.rgb:
         return
     shade = (AMBIENT + (1 - AMBIENT) * found.light.clamp_min(0)) * (1 - prim.glow) + prim.glow
-    mix = None
-    for wx, wy, wz, phase in prim.texture.waves:
-        turns = (wx * o[0] + wy * o[1] + wz * o[2] + phase) + found.depth * (wx * d[0] + wy * d[1] + wz * d[2])
-        mix = _wave(turns) if mix is None else mix * _wave(turns)
+    mix = _mixture([(wx * o[0] + wy * o[1] + wz * o[2] + phase) + found.depth * (wx * d[0] + wy * d[1] + wz * d[2])
+                    for wx, wy, wz, phase in prim.texture.waves])
     for c, image in enumerate(layer.rgb):
         first, second = _column(prim.texture.first[:, c]), _column(prim.texture.second[:, c])
         colour = first if mix is None else (first + second) * 0.5 + mix * ((second - first) * 0.5)
@@ -306,13 +315,11 @@ def _room_layer(room: Room, rays: _Rays, *, colour: bool, instances: bool) -> _L
     table = torch.tensor([[c for w in (*t.waves, (0, 0, 0, 0.25), (0, 0, 0, 0.25))[:2] for c in w]
                           for t in room.textures], dtype=torch.float32)
     point = [oi + depth * di for oi, di in zip(o, d, strict=True)]
-    mix = None
-    for k in (0, 4):
-        turns = point[0] * table[:, k][face] + point[1] * table[:, k + 1][face]
-        turns = (turns + point[2] * table[:, k + 2][face]) + table[:, k + 3][face]
-        mix = _wave(turns) if mix is None else mix * _wave(turns)
+    mix = _mixture([_sum([*(point[i] * table[:, k + i][face] for i in range(3)), table[:, k + 3][face]])
+                    for k in (0, 4)])
+    assert mix is not None  # two waves, always
     lit = []
-    for index, t in enumerate(room.textures):
+    for index in range(6):
         inward = (1.0 if index % 2 == 0 else -1.0) * TO_LIGHT[index // 2]
         lit.append(AMBIENT + (1 - AMBIENT) * (0.5 + 0.5 * inward))  # softer than Lambert: no face goes flat
     first = torch.stack([t.first[0] * s for t, s in zip(room.textures, lit, strict=True)])
@@ -374,9 +381,9 @@ def _cast(room: Room, fixed: Sequence[Primitive], moving: Sequence[Primitive], c
 def _concatenate(layers: list[_Layer]) -> _Layer:
     if len(layers) == 1:
         return layers[0]
-    ids = None if layers[0].instances is None else torch.cat([x.instances for x in layers])
+    ids = [x.instances for x in layers if x.instances is not None]
     colours = [torch.cat([x.rgb[c] for x in layers]) for c in range(len(layers[0].rgb))]
-    return _Layer(torch.cat([x.depth for x in layers]), colours, ids)
+    return _Layer(torch.cat([x.depth for x in layers]), colours, torch.cat(ids) if ids else None)
 
 
 def _to_uint8(channels: list[Tensor], samples: int) -> UInt8[Tensor, "t h w 3"]:
@@ -384,11 +391,7 @@ def _to_uint8(channels: list[Tensor], samples: int) -> UInt8[Tensor, "t h w 3"]:
     frames, height, width = channels[0].shape
     out = torch.empty(frames, height // samples, width // samples, 3, dtype=torch.uint8)
     for c, image in enumerate(channels):
-        total = None
-        for i in range(samples):
-            for j in range(samples):
-                part = image[:, i::samples, j::samples]
-                total = part if total is None else total + part
+        total = _sum([image[:, i::samples, j::samples] for i in range(samples) for j in range(samples)])
         spread = _lens(total * (255 / samples**2)) if samples > 1 else total * 255
         out[..., c] = (spread + 0.5).clamp(0, 255).to(torch.uint8)
     return out
@@ -440,4 +443,5 @@ def render(room: Room, fixed: Sequence[Primitive], moving: Sequence[Primitive], 
     rgb = _to_uint8(layer.rgb, samples)
     if samples > 1:
         layer = _cast(room, fixed, moving, cameras, stage, samples=1, colour=False, instances=True)
+    assert layer.instances is not None
     return Rendering(rgb, layer.depth, layer.instances)

@@ -149,7 +149,8 @@ class Scene:
         probes = self.probe_states(32)
         corners = torch.cat([renderer.corners(p, self.stage_from_reference).reshape(-1, 8, 3)
                              for p in self.actor.moving(probes)])
-        some = self.cameras[:: max(1, len(self) // 8)]
+        firsts, _ = renderer.distinct_cameras(self.cameras)
+        some = self.cameras[firsts[:: max(1, len(firsts) // 8)]]
         sign = 1 if self.turns_right else -1
         for yaw in np.arange(30.0, 150.0, 2.5):
             turned = turn(some, torch.full((len(some),), sign * (yaw - 4.0)))

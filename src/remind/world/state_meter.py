@@ -22,7 +22,7 @@ from remind.world.scenes import Scene
 GRID_AT_REST, GRID_MOVING = 97, 49  # states per camera: steps of a quarter and half a pixel of a 32-pixel frame
 DEPENDS = 6 / 255  # a pixel depends on the state if its brightest and darkest renderings differ by more
 AMBIGUOUS_STATES = 0.1  # two states this far apart that look alike make a frame unobservable
-ALIKE = 0.5  # distance of two 32 x 32 frames (norm over pixels and channels), ten times what a codec's noise projects to
+ALIKE = 0.5  # distance of two 32 x 32 frames (norm over pixels, channels): ten times a codec's noise along it
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,7 @@ class StateMeter:
             least = torch.where(better, here, least)
             position = torch.where(better, best + step * share, position)
             error = torch.where(better[:, None], left, error)
-        if self.scene.periodic:
-            state = (position / self._grid) % 1
-        else:
-            state = position / (self._grid - 1)
+        state = (position / self._grid) % 1 if self.scene.periodic else position / (self._grid - 1)
         outline = (images - images.mean(0)).abs()[nearest]
         own = (error.square() * outline).sum(1) / outline.sum(1).clamp_min(1e-12)
         reach = least / candidates.weights.sum()

@@ -11,7 +11,7 @@ import numpy as np
 from remind.world.families.deformation import Curtain, Inflating, Squashing
 from remind.world.families.discrete import Barrier, Chest, Door
 from remind.world.families.interaction import Hoisting, Pushing, Seesaw
-from remind.world.families.lighting_weather import Snow, Sunset, SunPatch
+from remind.world.families.lighting_weather import Snow, SunPatch, Sunset
 from remind.world.families.monotonic_state import BurningDown, Filling, Growing, Melting
 from remind.world.families.periodic import Carousel, Clock, Windmill
 from remind.world.families.translational import RollingBall, Train, Walker

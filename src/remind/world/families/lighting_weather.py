@@ -35,7 +35,7 @@ class SunPatch:
 
     def moving(self, s: Float[Tensor, " t"]) -> list[Primitive]:
         x, height = -0.98 + 1.96 * s, 1.62 - 0.6 * s
-        sun = tuple(0.45 * c + 0.55 * w for c, w in zip(PALETTE[self.panel], (1.0, 0.95, 0.62), strict=True))
+        sun = 0.45 * torch.tensor(PALETTE[self.panel]) + 0.55 * torch.tensor((1.0, 0.95, 0.62))
         panes = []
         for i in (-1, 1):
             for j in (-1, 1):
