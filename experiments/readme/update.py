@@ -37,8 +37,8 @@ def table(summary: dict) -> str:
         lines.append(f"| {words} | {p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}] | {p['median']:.2f} | "
                      f"{100 * w['mean']:.0f} % | {b['mean']:.1f} dB |")
     p = summary["world"]["remind"]["state_progress"]
-    lines += ["", f"State progress over {p['n']} held-out clips (0 = frozen where it was last seen, 1 = where it really "
-              f"is); `make demo`, {summary['run']['clips']} clips in all, commit `{summary['commit']}`, "
+    lines += ["", f"State progress over {p['n']} held-out clips (0 = frozen where it was last seen, 1 = where it "
+              f"really is); `make demo`, {summary['run']['clips']} clips in all, commit `{summary['commit']}`, "
               f"{summary['machine']['processor']}, {summary['machine']['threads']} threads. Raw numbers: "
               "[docs/results/nano-summary.json](docs/results/nano-summary.json)."]
     return "\n".join(lines)
@@ -58,7 +58,8 @@ def picture(index: int, out: Path) -> None:
     sheet = Image.new("RGB", (left + len(FRAMES) * (scale + gap), len(rows) * (scale + gap) + 20), "white")
     draw = ImageDraw.Draw(sheet)
     for c, frame in enumerate(FRAMES):
-        draw.text((left + c * (scale + gap) + 4, 4), f"{frame / 16:.1f} s" + (" *" if frame >= first else ""), fill="black")
+        mark = " *" if frame >= first else ""
+        draw.text((left + c * (scale + gap) + 4, 4), f"{frame / 16:.1f} s{mark}", fill="black")
     for r, (name, video) in enumerate(rows.items()):
         y = 20 + r * (scale + gap)
         draw.text((6, y + scale // 2 - 6), name, fill="black")

@@ -73,7 +73,6 @@ def generate(request: GenerateRequest) -> dict[str, Any]:
     """
     manifest_path = request.out.with_name(request.out.name + ".json")
     check_writable(request.out)
-    check_writable(manifest_path)
     pipeline = RemindPipeline.from_pretrained(request.checkpoint)
     num_frames = int(pipeline.config["train"]["num_frames"])
     recipe = sample_recipe(request.interrupt, num_frames, np.random.default_rng([request.seed, 0x9E4]))

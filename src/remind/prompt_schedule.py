@@ -1,6 +1,6 @@
 """The prompts that announce an interruption: one per chunk, used alike in training, generation and measurement.
 
-Source: our choice (design of this project): without them an image-to-video model could not be asked for darkness.
+Source: our choice: without them an image-to-video model could not be asked for darkness.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def moving_video(folder: Path) -> Path:
 def store(folder: Path, moving_video: Path) -> Path:
     (moving_video.parent / "empty.mp4").touch()
     (moving_video.parent / "words.mp4").write_text("not a video")
-    done = remind("data", "build", "--source", moving_video.parent, "--out", folder / "store", "--hw", 32, 32, cwd=folder)
+    done = remind("data", "build", "--source", moving_video.parent, "--out", folder / "store",
+                  "--hw", 32, 32, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "store"
 

@@ -168,7 +168,7 @@ def test_the_learning_rate_warms_up_then_follows_a_cosine_to_a_twentieth() -> No
     rates = [learning_rate(config, step) for step in range(110)]
     assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
     assert max(rates) == rates[9] == rates[10] == 2.0
-    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert rates[60] == pytest.approx(2.0 * (0.05 + 0.95 / 2))
     assert learning_rate(config, 110) == pytest.approx(0.1)
     assert math.isfinite(learning_rate(replace(config, steps=5), 4))

@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class MemorySample:
-    """One clip as training sees it. Latent frame i has the camera of pixel frame 4i (design section 3).
+    """One clip as training sees it. Latent frame i has the camera of pixel frame 4i.
 
     Args:
         clean, degraded: latents of both versions.

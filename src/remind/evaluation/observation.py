@@ -15,7 +15,7 @@ from torch import Tensor
 
 from remind.evaluation.case_meter import CaseMeter
 
-MIN_SHARE = 0.8  # design: of the frames asked to be hidden
+MIN_SHARE = 0.8  # our choice: of the frames asked to be hidden
 DARK = 0.10  # a frame is dark below this share of the luminance before
 COVERED = 20 / 255  # a pixel is covered if it is further than this from what the scene shows there
 MIN_COVER = 0.7  # share of pixels; a panel may happen to match a wall here and there

@@ -69,6 +69,9 @@ class RemindPipeline:
         folder = Path(name_or_folder)
         if not folder.exists() and str(name_or_folder) in SHIPPED:
             folder = Path(str(resources.files("remind") / "assets" / "checkpoints" / str(name_or_folder)))
+        if not folder.is_dir() and str(name_or_folder) in SHIPPED:
+            raise CheckpointError("this installation carries no weights", got=name_or_folder,
+                                  fix=f"train them: remind train {name_or_folder} --out RUN")
         if not folder.is_dir():
             raise CheckpointError("no such checkpoint", got=name_or_folder,
                                   expected=f"a folder, or one of {', '.join(SHIPPED)}")

@@ -86,7 +86,7 @@ class StateMeter:
         images = self.scene.render_rgb(self._states, cameras, samples=samples).float() / 255
         pixels = (images.amax(0) - images.amin(0)).amax(-1) > DEPENDS
         images = images[:, pixels].double()
-        weights = images.std(0, correction=0).mean(-1)
+        weights = (images - images.mean(0)).square().mean(0).sqrt().mean(-1)
         flat = images.flatten(1)
         apart = (self._states[:, None] - self._states[None]).abs()
         if self.scene.periodic:

@@ -41,7 +41,8 @@ class Inflating:
                     f"on a pump a {self.balloon} balloon is blown up {{pace}}",
                     f"{{pace}} growing {self.balloon} balloon on a pump")
         return (f"a {self.balloon} balloon deflates {{pace}} on a pump, getting smaller",
-                f"on a pump a {self.balloon} balloon loses its air {{pace}}", f"{{pace}} shrinking {self.balloon} balloon on a pump")
+                f"on a pump a {self.balloon} balloon loses its air {{pace}}",
+                f"{{pace}} shrinking {self.balloon} balloon on a pump")
 
 
 @dataclass(frozen=True)
