@@ -20,7 +20,7 @@ def arm_settings(arm: Arm) -> dict[str, Any]:
         return {"curriculum": Curriculum((("all_history", 1.0),)), "regime": RegimeOptions()}
     return {
         "curriculum": Curriculum((
-            ("all_history", 0.3), ("noisy_memory", 0.1), ("node_drop", 0.2), ("v2v_frontier", 0.3),
+            ("all_history", 0.2), ("noisy_memory", 0.05), ("node_drop", 0.15), ("v2v_frontier", 0.5),
             ("reference_cache", 0.1),
         )),
         "regime": RegimeOptions(),

@@ -54,6 +54,7 @@ def make_mixture(config: TrainConfig, store: Path | None, *, workers: int, conso
     """The world bank, and the clips of a store beside it."""
     codec = LinearCodec.load()
     encoder = WordHashEncoder(config.model.text_dim, config.model.text_len)
+    opened = None if store is None else ClipStore.open(store)  # what is wrong with it shows before any rendering
     spec = WorldBankSpec(config.bank_size, config.hw, num_frames=config.num_frames)
     with progress_bar("rendering world clips", console) as (bar, task):
         world = MemoryBank.world(
@@ -61,9 +62,9 @@ def make_mixture(config: TrainConfig, store: Path | None, *, workers: int, conso
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
         bar.update(task, total=len(world), completed=len(world))
-    if store is None:
+    if opened is None:
         return Mixture([world], [1.0], config.seed)
-    clips = MemoryBank.from_store(ClipStore.open(store), codec, encoder, config.hw)
+    clips = MemoryBank.from_store(opened, codec, encoder, config.hw)
     console.print(f"mixing in {len(clips)} clips of {store}, world share {config.world_share:g}")
     return Mixture([world, clips], [config.world_share, 1 - config.world_share], config.seed)
 
@@ -90,8 +91,10 @@ def prepare_folder(out: Path, *, resume: bool) -> None:
     """Make the run folder.
 
     Raises:
-        InputError: it cannot be written, or it holds a run and `resume` was not asked for.
+        InputError: it cannot be written, it holds a run and `resume` was not asked for, or the other way round.
     """
+    if resume and not (out / "state.pt").exists():
+        raise InputError("there is nothing to resume", got=out, expected="state.pt in it", fix="leave out --resume")
     if (out / "state.pt").exists() and not resume:
         raise InputError("the run folder already holds a run", got=out, fix="add --resume, or choose another --out")
     try:
