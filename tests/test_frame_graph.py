@@ -139,3 +139,12 @@ def test_missing_anchor_and_missing_recovery_say_what_to_do() -> None:
         FrameGraph(schedule(81, (8, 9, 20, 21)))
     with pytest.raises(GraphError, match=r"no recovery chunk.*end the interruption earlier"):
         FrameGraph(schedule(81, (24, 27, 66, 70)))
+
+
+def test_witnesses_are_all_that_shows_the_state_before_the_view_returns() -> None:
+    # Chunk 2 (frames 21..32) begins in view, 3 and 4 are dark throughout, the view returns with chunk 5.
+    graph = FrameGraph(Schedule(81, (Interruption("occluder", 25, 28, 57, 60),)))
+    assert graph.draw() == "AAxxxxR"
+    assert graph.witnesses == (0, 1, 2)
+    sudden = FrameGraph(Schedule(81, (Interruption("light_toggle", 21, 21, 57, 57),)))
+    assert sudden.witnesses == sudden.anchors == (0, 1)

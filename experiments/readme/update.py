@@ -23,18 +23,21 @@ ROWS = {
     "remind": "**ReMind**", "matched": "matched: same clips and cameras, plain curriculum",
     "base": "base: never saw an interruption", "remind_anchor_knocked_out": "ReMind, anchors removed from memory",
     "freeze": "control: the world stops", "reset": "control: the world starts over",
-    "copy_anchor": "control: last frame copied", "linear": "ceiling: true line from measured states",
+    "copy_anchor": "control: last frame copied", "middle": "control: middle of the range, blindly",
+    "linear": "ceiling: true line from measured states",
     "oracle": "ceiling: the truth through the codec",
 }
 FRAMES = (4, 12, 20, 28, 40, 52, 64, 70, 76, 80)
 
 
 def table(summary: dict) -> str:
-    lines = ["| | state progress (mean, 95 %) | median | within 15 % | background PSNR |", "|---|---|---|---|---|"]
+    lines = ["| | state progress (mean, 95 %) | median | error after | within 15 % | background PSNR |",
+             "|---|---|---|---|---|---|"]
     for name, words in ROWS.items():
         entry = summary["world"][name]
         p, w, b = entry["state_progress"], entry["within_15"], entry["background_psnr"]
-        lines.append(f"| {words} | {p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}] | {p['median']:.2f} | "
+        error = entry["after_error"]["mean"]
+        lines.append(f"| {words} | {p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}] | {p['median']:.2f} | {error:.2f} | "
                      f"{100 * w['mean']:.0f} % | {b['mean']:.1f} dB |")
     p = summary["world"]["remind"]["state_progress"]
     lines += ["", f"State progress over {p['n']} held-out clips (0 = frozen where it was last seen, 1 = where it "

@@ -123,7 +123,7 @@ def run_demo(out: Path, *, from_scratch: bool, num_clips: int, seed: int, consol
                       for i in choose_examples(cases, scores)],
             kv_importance=importance,
             comparisons={f"remind - {other}": compare(by_model["remind"], by_model[other])
-                         for other in ("matched", "base", "remind_anchor_knocked_out")},
+                         for other in ("matched", "base", "remind_anchor_knocked_out", "middle")},
             world_i2v={name: aggregate([found[name] for found in image_scores]) for name in image_scores[0]},
             extra={"cases": {name: [score.to_json() for score in found] for name, found in by_model.items()}},
         )
@@ -165,11 +165,9 @@ def generate_all(
             )
             videos[name] = [f.numpy() for f in frames]
         for name in ("remind", "matched"):
-            image_videos[name] = []
-            for start in range(0, len(tasks), 32):
-                batch = tasks[start : start + 32]
-                image_videos[name] += [f.numpy() for f in pipelines[name].image_to_video(batch, sampler=sampler)]
-                bar.advance(task, len(batch))
+            frames = pipelines[name].image_to_video(tasks, sampler=sampler,
+                                                    progress=lambda done: bar.advance(task, done))
+            image_videos[name] = [f.numpy() for f in frames]
     importance = {name: average([r.result() for r in found.values()]) for name, found in recorders.items() if found}
     return videos, image_videos, importance
 

@@ -196,6 +196,15 @@ class FrameGraph:
             return None
         return chunk_of_frame(self.schedule.interruptions[-1].hidden_stop)
 
+    @cached_property
+    def witnesses(self) -> tuple[int, ...]:
+        """Chunks before the frontier in which anything can be seen: the anchors, and degraded chunks that begin or
+        end in view. A causal knock-out removes them all, since a half-dark chunk still shows the state."""
+        hidden = self.schedule.hidden_frames()
+        return tuple(
+            k for k in range(self.frontier or 0) if any(frame not in hidden for frame in frames_of_chunk(k))
+        )
+
     def draw(self) -> str:
         """One line, a letter a chunk: A anchor, x degraded, R recovery, . clean."""
         letters = {"anchor": "A", "degraded": "x", "recovery": "R", "clean": ".", "reference": "r"}

@@ -111,7 +111,7 @@ def test_each_group_has_its_own_anchors_knocked_out(pipeline: RemindPipeline, ta
         seen.clear()
         pipeline.recover(tasks, sampler=FAST, knock_out_anchors=how, glance=look)
         for i, t in enumerate(tasks):
-            assert seen[i] == set(range(t.graph.num_chunks)) - set(t.graph.anchors)
+            assert seen[i] == set(range(t.graph.num_chunks)) - set(t.graph.witnesses)
 
 
 def test_a_glance_names_the_tasks_it_is_of(pipeline: RemindPipeline, tasks: list[RecoveryTask]) -> None:

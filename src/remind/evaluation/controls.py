@@ -18,7 +18,7 @@ from remind.data.interrupt import apply_interruption
 from remind.data.world_clips import WorldClip
 from remind.evaluation.case_meter import CaseMeter
 
-Control = Literal["freeze", "reset", "copy_anchor", "linear", "oracle"]
+Control = Literal["freeze", "reset", "copy_anchor", "middle", "linear", "oracle"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
 
@@ -68,8 +68,18 @@ def linear_states(meter: CaseMeter) -> Float[Tensor, " t"]:
     return states
 
 
+def middle_states(meter: CaseMeter) -> Float[Tensor, " t"]:
+    """The middle of the state's range: what one may say of a scene without having watched it.
+
+    Our choice: the level that ignorance reaches. States start anywhere and cross the middle, so it is not zero.
+    """
+    states = meter.true_state.clone()
+    states[meter.start :] = 0.5
+    return states
+
+
 _STATES: dict[str, Callable[[CaseMeter], Tensor]] = {
-    "freeze": freeze_states, "reset": reset_states, "linear": linear_states,
+    "freeze": freeze_states, "reset": reset_states, "middle": middle_states, "linear": linear_states,
 }  # fmt: skip
 
 
@@ -83,7 +93,7 @@ def run_control(
     """The video of a control: the given prefix, then what the control generates.
 
     Args:
-        name: freeze, reset, linear (states), copy_anchor (the last clear frame's pixels, whatever was asked
+        name: freeze, reset, middle, linear (states), copy_anchor (the last clear frame's pixels, whatever was asked
             for) or oracle (the truth).
         meter: of the case.
         generated_from: first generated frame, >= 1; None = where video-to-video generation starts.

@@ -24,6 +24,7 @@ MODEL_COLOURS = {
     "linear": "#3f9b6b",
     "copy_anchor": "#c2a83e",
     "reset": "#a0785a",
+    "middle": "#9a8fb0",
     "oracle": "#1b998b",
 }
 _SPARE = ("#d1495b", "#00798c", "#edae49", "#66a182", "#6a4c93")

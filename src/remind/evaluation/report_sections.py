@@ -14,7 +14,7 @@ World = Mapping[str, Mapping[str, Any]]
 
 _SHARES = ("within_15", "plausible", "coherent", "observation_control", "action_control", "share")
 _FORMATS = {**dict.fromkeys(_SHARES, (100, 0, " %")), "background_psnr": (1, 1, "")}
-_CONTROLS = ("linear", "freeze", "copy_anchor", "reset", "oracle")
+_CONTROLS = ("linear", "freeze", "copy_anchor", "reset", "middle", "oracle")
 
 
 def cell(entry: Mapping[str, Any] | None, key: str = "", *, value: str = "mean") -> str:

@@ -12,12 +12,16 @@ MODEL_WORDS: dict[str, str] = {
     ),
     "base": "Same network and steps, trained on clean clips, without cameras.",
     "remind_anchor_knocked_out": (
-        "ReMind with its anchor chunks removed from memory and all later memory written again "
-        "without them: if it remembers by its anchor, it must fall."
+        "ReMind with its anchor chunks, and every other chunk that shows the state, removed from memory "
+        "and all later memory written again without them: if it remembers, it must fall."
     ),
     "freeze": "Control: the world stops when it is last seen.",
     "reset": "Control: the world jumps back to its first frame.",
     "copy_anchor": "Control: the last clear picture, repeated.",
+    "middle": (
+        "Control: the middle of the state's range, whatever was seen: what ignorance reaches. Progress above 0 "
+        "is no evidence of memory by itself; progress above this, and a small error, is."
+    ),
     "linear": (
         "Control: a line through the states measured before the interruption, drawn on and "
         "rendered. It knows the scene's geometry; no video model does."
@@ -57,6 +61,12 @@ MEASURES: tuple[tuple[str, str, str], ...] = (
         "Within 15 %",
         "within_15",
         "Share of the same clips whose measured state stays, on average, within 15 % of the true change.",
+    ),
+    (
+        "Error after",
+        "after_error",
+        "Mean distance between the measured and the true state over the clear frames after the interruption, "
+        "as a share of the state's range (of a turn for turning scenes); all scenes count.",
     ),
     (
         "Plausible",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -101,10 +101,10 @@ class RemindPipeline:
     ) -> list[UInt8[Tensor, "t h w 3"]]:
         """V2V: chunks before the frontier are given as seen, the suffix is generated.
 
-        Tasks with equal frontier and anchors run as one batch; a task's result does not depend on its batch.
+        Tasks with an equal layout of chunks run as one batch; a task's result does not depend on its batch.
 
         Args:
-            knock_out_anchors: remove every anchor from memory, see `rollout`.
+            knock_out_anchors: remove every chunk that shows the state (`FrameGraph.witnesses`), see `rollout`.
             glance: called with (indices of the batch's tasks, what was looked at).
             progress: called with the number of tasks that have just been finished.
 
@@ -114,52 +114,67 @@ class RemindPipeline:
         Raises:
             InputError: a task without an interruption, or of another frame size.
         """
-        results: dict[int, Tensor] = {}
-        groups: dict[tuple[int, tuple[int, ...], int], list[int]] = {}
-        for i, task in enumerate(tasks):
-            frontier = task.graph.frontier
-            if frontier is None:
+        for task in tasks:
+            if task.graph.frontier is None:
                 raise InputError("nothing is interrupted in this clip", fix="give a schedule with an interruption")
-            if task.degraded.hw != self.hw:
-                raise InputError("the clip has another size than the model", got=task.degraded.hw, expected=self.hw)
-            groups.setdefault((frontier, task.graph.anchors, len(task.degraded)), []).append(i)
-        for (frontier, anchors, num_frames), members in groups.items():
-            for start in range(0, len(members), max_batch):
-                batch = members[start : start + max_batch]
-                rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
-                given = LATENTS_PER_CHUNK * frontier
-                prefix = self.codec.encode(rgb)[:, :given]
-                latents = rollout(
-                    self.model, prefix, self._conditions([tasks[i] for i in batch], num_frames),
-                    sampler=sampler,
-                    knocked_out=anchors if knock_out_anchors else (),
-                    knock_out=knock_out_anchors or "rebuild",
-                    glance=None if glance is None else partial(glance, batch),
-                )
-                suffix = self.codec.decode(latents[:, given:], starts_clip=False)
-                for row, i in enumerate(batch):
-                    kept = num_frames - suffix.shape[1]
-                    results[i] = torch.cat([tasks[i].degraded.rgb[:kept], suffix[row]])
-                if progress is not None:
-                    progress(len(batch))
+        results: dict[int, Tensor] = {}
+        for batch in self._batches(tasks, max_batch):
+            graph, num_frames = tasks[batch[0]].graph, len(tasks[batch[0]].degraded)
+            rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
+            given = LATENTS_PER_CHUNK * (graph.frontier or 0)
+            latents = rollout(
+                self.model, self.codec.encode(rgb)[:, :given], self._conditions([tasks[i] for i in batch]),
+                sampler=sampler,
+                knocked_out=graph.witnesses if knock_out_anchors else (),
+                knock_out=knock_out_anchors or "rebuild",
+                glance=None if glance is None else partial(glance, batch),
+            )
+            suffix = self.codec.decode(latents[:, given:], starts_clip=False)
+            for row, i in enumerate(batch):
+                kept = num_frames - suffix.shape[1]
+                results[i] = torch.cat([tasks[i].degraded.rgb[:kept], suffix[row]])
+            if progress is not None:
+                progress(len(batch))
         return [results[i] for i in range(len(tasks))]
 
     def image_to_video(
-        self, tasks: Sequence[RecoveryTask], *, sampler: Sampler = Sampler()  # noqa: B008 (frozen)
+        self,
+        tasks: Sequence[RecoveryTask],
+        *,
+        sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        progress: Callable[[int], None] | None = None,
+        max_batch: int = 32,
     ) -> list[UInt8[Tensor, "t h w 3"]]:
         """I2V: only the first frame of each clip is given; prompts announce the interruption of its schedule.
 
-        All tasks must have the same length.
+        Raises:
+            InputError: a task of another frame size.
         """
-        rgb = torch.stack([task.degraded.rgb[:1] for task in tasks])
-        first = self.codec.encode(rgb)
-        conditions = self._conditions(tasks, len(tasks[0].degraded))
-        latents = rollout(self.model, first[:, :0], conditions, sampler=sampler, first_frame=first)
-        video = self.codec.decode(latents)
-        return [torch.cat([task.degraded.rgb[:1], row[1:]]) for task, row in zip(tasks, video, strict=True)]
+        results: dict[int, Tensor] = {}
+        for batch in self._batches(tasks, max_batch):
+            first = self.codec.encode(torch.stack([tasks[i].degraded.rgb[:1] for i in batch]))
+            latents = rollout(self.model, first[:, :0], self._conditions([tasks[i] for i in batch]), sampler=sampler,
+                              first_frame=first)
+            for i, video in zip(batch, self.codec.decode(latents), strict=True):
+                results[i] = torch.cat([tasks[i].degraded.rgb[:1], video[1:]])
+            if progress is not None:
+                progress(len(batch))
+        return [results[i] for i in range(len(tasks))]
 
-    def _conditions(self, tasks: Sequence[RecoveryTask], num_frames: int) -> Conditions:
-        cameras, valid = zip(*(camera_conditions(t.degraded.cameras, num_frames) for t in tasks), strict=True)
+    def _batches(self, tasks: Sequence[RecoveryTask], max_batch: int) -> Iterator[list[int]]:
+        """Indices of tasks that can run together: equal layout of chunks and equal length."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for i, task in enumerate(tasks):
+            if task.degraded.hw != self.hw:
+                raise InputError("the clip has another size than the model", got=task.degraded.hw, expected=self.hw)
+            graph = task.graph
+            groups.setdefault((graph.roles, graph.frontier, graph.witnesses), []).append(i)
+        for members in groups.values():
+            for start in range(0, len(members), max_batch):
+                yield members[start : start + max_batch]
+
+    def _conditions(self, tasks: Sequence[RecoveryTask]) -> Conditions:
+        cameras, valid = zip(*(camera_conditions(t.degraded.cameras, len(t.degraded)) for t in tasks), strict=True)
         text = torch.stack([self.encoder(chunk_prompts(t.degraded.caption, t.schedule)) for t in tasks])
         return Conditions(text, torch.stack(cameras), torch.stack(valid), tasks[0].graph.roles,
                           tuple(t.seed for t in tasks))
