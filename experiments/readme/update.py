@@ -31,14 +31,15 @@ FRAMES = (4, 12, 20, 28, 40, 52, 64, 70, 76, 80)
 
 
 def table(summary: dict) -> str:
-    lines = ["| | state progress (mean, 95 %) | median | error after | within 15 % | background PSNR |",
+    heads = ("", "state progress (mean, 95 %)", "median", "error after", "within 15 %", "background PSNR")
+    lines = ["| " + " | ".join(heads) + " |",
              "|---|---|---|---|---|---|"]
     for name, words in ROWS.items():
         entry = summary["world"][name]
         p, w, b = entry["state_progress"], entry["within_15"], entry["background_psnr"]
         error = entry["after_error"]["mean"]
-        lines.append(f"| {words} | {p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}] | {p['median']:.2f} | {error:.2f} | "
-                     f"{100 * w['mean']:.0f} % | {b['mean']:.1f} dB |")
+        lines.append(f"| {words} | {p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}] | {p['median']:.2f} | "
+                     f"{error:.2f} | {100 * w['mean']:.0f} % | {b['mean']:.1f} dB |")
     p = summary["world"]["remind"]["state_progress"]
     lines += ["", f"State progress over {p['n']} held-out clips (0 = frozen where it was last seen, 1 = where it "
               f"really is); `make demo`, {summary['run']['clips']} clips in all, commit `{summary['commit']}`, "
