@@ -12,7 +12,8 @@ from remind.demo import choose_clips
 
 from .test_cli import remind
 
-MODELS = ("remind", "base", "matched", "remind_anchor_knocked_out", "freeze", "reset", "copy_anchor", "linear", "oracle")
+MODELS = ("remind", "base", "matched", "remind_anchor_knocked_out",
+          "freeze", "reset", "copy_anchor", "linear", "oracle")
 
 
 @pytest.fixture(scope="module")
