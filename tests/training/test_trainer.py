@@ -190,7 +190,7 @@ def test_a_step_is_a_pure_function_of_seed_and_number() -> None:
 
 def test_every_regime_of_the_curriculum_comes_up() -> None:
     single = replace(CONFIG, batch_size=1)
-    seen = {plans_of_step(single, mixture(), step)[1][0].regime for step in range(30)}
+    seen = {plans_of_step(single, mixture(), step)[1][0].regime for step in range(150)}
     assert seen == {name for name, _ in CONFIG.curriculum.weights}
 
 
