@@ -8,7 +8,6 @@ frames 4i-3 .. 4i (Wan's causal temporal stride). A *chunk* is three latent fram
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -209,8 +208,3 @@ class FrameGraph:
         """One line, a letter a chunk: A anchor, x degraded, R recovery, . clean."""
         letters = {"anchor": "A", "degraded": "x", "recovery": "R", "clean": ".", "reference": "r"}
         return "".join(letters[role] for role in self.roles)
-
-
-def frames_of_chunks(chunks: Sequence[int]) -> list[int]:
-    """Pixel frames of several chunks, in order."""
-    return [f for k in chunks for f in frames_of_chunk(k)]

@@ -22,17 +22,6 @@ PAPER_LAYERS = (20, 25)  # half-open, of 30
 PAPER_DEPTH = 30
 
 
-def chunk_lse(q: Float[Tensor, "n l d"], keys: Sequence[Float[Tensor, "n _ d"]]) -> Float[Tensor, "n l k"]:
-    """Log-sum-exp of scaled scores of every query against each chunk's keys.
-
-    Args:
-        q: queries, rotary phases applied.
-        keys: one tensor per chunk, rotary phases applied; chunks may differ in tokens.
-    """
-    scale = q.shape[-1] ** -0.5
-    return torch.stack([torch.logsumexp((q @ k.transpose(-1, -2)).float() * scale, -1) for k in keys], -1)
-
-
 def chunk_mass(lse: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
     """Share of a query's attention that falls on each chunk: mass_j = exp(LSE_j - logsumexp_j LSE_j).
 

@@ -194,11 +194,3 @@ def _cut_metrics(path: Path, step: int) -> None:
     temporary = path.with_suffix(".partial")
     temporary.write_text("".join(kept))
     temporary.replace(path)
-
-
-def average_of(metrics: Path, key: str, last: int) -> float:
-    """Mean of a metric over the last records of a run."""
-    values: list[float] = [json.loads(line)[key] for line in metrics.read_text().splitlines()[-last:]]
-    return float(np.mean(values))
-
-
