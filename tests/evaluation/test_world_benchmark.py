@@ -126,6 +126,55 @@ def test_mutations_are_caught(mutate, measure, at_most, metered, calibration):
     assert np.mean(judged) <= at_most
 
 
+def staying_hidden(item):
+    """The view never comes back: the last hidden picture stays to the end."""
+    video = item.case.degraded.rgb.clone()
+    video[item.meter.after] = video[item.case.schedule.interruptions[-1].hidden_stop - 1]
+    return video
+
+
+def noise(item):
+    """The after-interval is coloured noise."""
+    video = item.case.degraded.rgb.clone()
+    after = video[item.meter.after]
+    video[item.meter.after] = torch.randint(
+        256, after.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    return video
+
+
+@pytest.mark.parametrize("mutate", [staying_hidden, noise])
+def test_pictures_that_show_no_state_make_no_progress(mutate, metered, calibration):
+    """The meter names the nearest state of any picture; such a name must not count as memory."""
+    scores = [score_video(m.case, mutate(m), m.meter, calibration) for m in metered]
+    frozen = [score_video(m.case, run_control("freeze", m.meter), m.meter, calibration) for m in metered]
+    assert np.mean([s.shown_share for s in scores]) < 0.1
+    assert abs(np.mean([s.progress for s in scores])) < 0.1
+    assert np.mean([s.within_15 for s in scores]) <= 0.05  # one: to a sunset, darkness *is* a state
+    errors = [np.mean([s.after_error for s in these]) for these in (scores, frozen)]
+    assert errors[0] == pytest.approx(errors[1], abs=0.03)
+    for score in scores:
+        if score.shown_share == 0:
+            assert score.progress == 0
+            assert all(v is None for v in score.measured[-5:])
+
+
+def test_true_pictures_show_their_state(metered, calibration):
+    for name in ("oracle", "freeze", "reset"):  # right or wrong, a state is shown
+        scores = [score_control(m, name, calibration, round_trip=lossy) for m in metered]
+        assert np.mean([s.shown_share for s in scores]) > 0.97
+
+
+def test_a_switch_that_is_not_shown_is_wrong_even_if_nothing_changed(calibration):
+    (case,) = find(TEST_SEEDS.start + 900, 1, families=["door"], eligible=False)
+    meter = CaseMeter(case)
+    video = case.degraded.rgb.clone()
+    video[meter.after] = 0
+    score = score_video(case, video, meter, calibration)
+    assert score.accuracy == 0
+    assert score_video(case, case.degraded.rgb, meter, calibration).accuracy == 1
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_progress_and_within_15_do_not_depend_on_direction(sign):
     truth = sign * torch.linspace(0.3, 0.5, 10)
@@ -221,7 +270,7 @@ def test_bad_input(metered, calibration, tmp_path):
             item.case,
             item.case.degraded.rgb,
             item.meter,
-            Calibration((64, 64), {"*": 0.1}, {"*": 20.0}, 0.1, 0.1, 1),
+            Calibration((64, 64), {"*": 0.1}, {"*": 20.0}, {"*": 0.5}, 0.1, 0.1, 1),
         )
     with pytest.raises(InputError, match="not a calibration"):
         Calibration.load(tmp_path / "none.json")

@@ -48,6 +48,7 @@ def _measures(scores: Sequence[CaseScore]) -> Table:
     return {
         "state_progress": _progress(ramps),
         "within_15": _summarise(ramps, lambda s: s.within_15, "share"),
+        "shown": _summarise(scores, lambda s: s.shown_share),
         "plausible": _summarise(scores, lambda s: s.plausible, "share"),
         "coherent": _summarise(scores, lambda s: s.coherent, "share"),
         "observation_control": _summarise(scores, lambda s: s.observation, "share"),
@@ -131,6 +132,8 @@ def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> Table:
         "state_progress": differ(ramp),
         "state_progress_median": differ(ramp, "median"),
         "within_15": differ(lambda s: s.within_15 if s.motion == "ramp" else None),
+        "after_error": differ(lambda s: s.after_error),
+        "shown": differ(lambda s: s.shown_share),
         "plausible": differ(lambda s: s.plausible),
         "coherent": differ(lambda s: s.coherent),
         "background_psnr": differ(lambda s: s.background_psnr_db),

@@ -1,8 +1,10 @@
-"""Thresholds of plausibility and coherence, set by what a codec alone does to true videos.
+"""Thresholds of plausibility and coherence, and of whether a frame shows a state at all.
 
 Our choice: a generator that works in a codec's latents cannot be asked for less error than the codec makes.
 A limit is the 95th percentile (5th for PSNR) over validation scenes, and generated videos may have twice
-that error.
+that error. A frame shows a state if a state explains it better than halfway between what the same scene's hidden
+view reaches (darkness, the panel, the other wall: median) and what true frames reach through the codec (5th
+percentile). No model's output enters any limit.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Calibration:
         hw: resolution that they hold for.
         max_residual: of the object, RMS 0..1, at the 90th percentile of settled frames; per family.
         min_background_psnr_db: over the settled frames; per family.
+        min_explained: below it a frame shows no state; per family.
         state_jitter: how far a reading may seem to jump because of the codec alone, of the state's range.
         max_background_jump: RMS 0..1 from one frame to the next.
         num_cases: validation scenes behind the numbers.
@@ -51,6 +54,7 @@ class Calibration:
     hw: tuple[int, int]
     max_residual: dict[str, float]
     min_background_psnr_db: dict[str, float]
+    min_explained: dict[str, float]
     state_jitter: float
     max_background_jump: float
     num_cases: int
@@ -60,6 +64,9 @@ class Calibration:
 
     def psnr_limit_db(self, family: str) -> float:
         return self.min_background_psnr_db.get(family, self.min_background_psnr_db["*"])
+
+    def explained_limit(self, family: str) -> float:
+        return self.min_explained.get(family, self.min_explained["*"])
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -80,6 +87,7 @@ class Calibration:
                 hw=(int(found["hw"][0]), int(found["hw"][1])),
                 max_residual=_limits(found["max_residual"]),
                 min_background_psnr_db=_limits(found["min_background_psnr_db"]),
+                min_explained=_limits(found["min_explained"]),
                 state_jitter=float(found["state_jitter"]),
                 max_background_jump=float(found["max_background_jump"]),
                 num_cases=int(found["num_cases"]),
@@ -117,6 +125,8 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
         raise InputError("calibration needs cases of one resolution", got=sizes, expected="one")
     residuals: dict[str, list[float]] = {"*": []}
     psnrs: dict[str, list[float]] = {"*": []}
+    shown: dict[str, list[float]] = {"*": []}
+    blank: dict[str, list[float]] = {"*": []}
     jitters, jumps = [], []
     for case in cases:
         meter, family = CaseMeter(case), case.scene.family
@@ -124,6 +134,10 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
         if (residual := residual_of_clip(reading, meter)) is not None:
             residuals["*"].append(residual)
             residuals.setdefault(family, []).append(residual)
+            for found, video in ((shown, reading), (blank, meter.read(_without_return(case, meter)))):
+                explained = video.explained[meter.settled]
+                for name in ("*", family):
+                    found.setdefault(name, []).extend(explained[~torch.isnan(explained)].tolist())
             jitters.append(max(0.0, meter.speed_excess(reading.state, times=1.0)))
         if (psnr := reading.background_psnr_db) is not None and reading.background_jump is not None:
             psnrs["*"].append(psnr)
@@ -138,7 +152,16 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
         min_background_psnr_db={
             f: min(PSNR_LIMIT_AT_MOST_DB, float(np.quantile(v, 0.05)) - slack_db) for f, v in psnrs.items()
         },
+        min_explained={f: (float(np.quantile(v, 0.05)) + float(np.median(blank[f]))) / 2 for f, v in shown.items()},
         state_jitter=SLACK * float(np.quantile(jitters, 0.95)),
         max_background_jump=max(JUMP_LIMIT_AT_LEAST, SLACK * float(np.quantile(jumps, 0.95))),
         num_cases=len(cases),
     )
+
+
+def _without_return(case: WorldClip, meter: CaseMeter) -> UInt8[Tensor, "t h w 3"]:
+    """The degraded clip as if its view never came back: the middle of the hidden stretch stays to the end."""
+    hidden = sorted(case.schedule.hidden_frames())
+    video = case.degraded.rgb.clone()
+    video[meter.after] = video[hidden[len(hidden) // 2]]
+    return video

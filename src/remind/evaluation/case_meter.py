@@ -29,6 +29,7 @@ class VideoReading:
             the truth in periodic scenes.
         error: signed difference to the truth, NaN likewise.
         residual: RMS difference (0..1) to the best explanation, NaN likewise.
+        explained: share of the frame's difference to a random state that `state` takes away, <= 1, NaN likewise.
         background_mse: per settled frame, mean squared difference (0..1) to the truth outside the object;
             None if the scene has no background.
         background_jump: RMS change of that difference from each settled frame to the next.
@@ -37,6 +38,7 @@ class VideoReading:
     state: Float[Tensor, " t"]
     error: Float[Tensor, " t"]
     residual: Float[Tensor, " t"]
+    explained: Float[Tensor, " t"]
     background_mse: Float[Tensor, " a"] | None
     background_jump: Float[Tensor, " j"] | None
 
@@ -129,21 +131,22 @@ class CaseMeter:
             )
         found = self._meter.measure(rgb[self.clear])
         seen = self.clear[found.observable]
-        state, error, residual = (torch.full((len(rgb),), torch.nan) for _ in range(3))
+        state, error, residual, explained = (torch.full((len(rgb),), torch.nan) for _ in range(4))
         error[seen] = state_error(self.case.scene, found.state, self.true_state[self.clear]).float()[
             found.observable
         ]
         state[seen] = self.true_state[seen].float() + error[seen]
         residual[seen] = found.residual[found.observable]
+        explained[seen] = found.explained[found.observable]
         if self.background is None:
-            return VideoReading(state, error, residual, None, None)
+            return VideoReading(state, error, residual, explained, None, None)
         keep = self.background[..., None].float()
         difference = (rgb[self.settled].float() - truth[self.settled].float()) / 255 * keep
         count = 3 * keep.sum((1, 2, 3))
         mse = difference.square().sum((1, 2, 3)) / count
         both = torch.minimum(count[1:], count[:-1])
         jump = (difference.diff(dim=0).square().sum((1, 2, 3)) / both).sqrt()
-        return VideoReading(state, error, residual, mse, jump)
+        return VideoReading(state, error, residual, explained, mse, jump)
 
     def speed_excess(self, state: Float[Tensor, " t"], *, times: float) -> float:
         """By how much a measured state moves further than `times` the true rate allows, in units of its

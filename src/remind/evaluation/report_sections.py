@@ -12,7 +12,7 @@ from remind.evaluation.report_text import CAVEATS, KIND_WORDS, MEASURES, MODEL_W
 
 World = Mapping[str, Mapping[str, Any]]
 
-_SHARES = ("within_15", "plausible", "coherent", "observation_control", "action_control", "share")
+_SHARES = ("within_15", "shown", "plausible", "coherent", "observation_control", "action_control", "share")
 _FORMATS = {**dict.fromkeys(_SHARES, (100, 0, " %")), "background_psnr": (1, 1, "")}
 _CONTROLS = ("linear", "freeze", "copy_anchor", "reset", "middle", "oracle")
 

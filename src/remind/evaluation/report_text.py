@@ -53,7 +53,8 @@ MEASURES: tuple[tuple[str, str, str], ...] = (
         "state_progress",
         "How far the hidden change was carried on: mean over the clear frames after the "
         "interruption of (measured state - last seen state), divided by the same mean of the true "
-        "state. 0 = the world stood still, 1 = the truth; clipped to [-1, 2]. Only clips in which "
+        "state. 0 = the world stood still, 1 = the truth; clipped to [-1, 2]. A frame that shows no state (see Shown) "
+        "counts as a world that stood still. Only clips in which "
         "at least a quarter of the state's range passes out of sight. Scenes that turn and scenes "
         "that switch are left out here and reported apart.",
     ),
@@ -66,7 +67,15 @@ MEASURES: tuple[tuple[str, str, str], ...] = (
         "Error after",
         "after_error",
         "Mean distance between the measured and the true state over the clear frames after the interruption, "
-        "as a share of the state's range (of a turn for turning scenes); all scenes count.",
+        "as a share of the state's range (of a turn for turning scenes); all scenes count. A frame that shows no "
+        "state counts as a world that stood still.",
+    ),
+    (
+        "Shown",
+        "shown",
+        "Share of the frames after the interruption that show some state of the scene, right or wrong: a state "
+        "explains them better than halfway between what the scene's hidden view reaches and what true frames reach "
+        "through the codec.",
     ),
     (
         "Plausible",

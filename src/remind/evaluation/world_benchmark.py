@@ -4,7 +4,9 @@ Source: ReMind Sec. 4.1 names the five (state progress, plausibility, coherence,
 control) and lets judges answer them; in the embedded world they are measured instead. Definitions:
 docs/decisions.md.
 
-B are the frames before the interruption, A the clear frames after it, s_b the true state when last seen.
+B are the frames before the interruption, A the clear frames after it, s_b the true state when last seen. The meter
+names the nearest state of any picture, also of one that shows none. A frame of A that no state explains
+(`Calibration.min_explained`) therefore counts as a world that stood still: its s_hat is s_b.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from remind.data.world_clips import WorldClip
@@ -21,6 +23,7 @@ from remind.errors import InputError
 from remind.evaluation.calibration import MAX_SPEED, Calibration, residual_of_clip
 from remind.evaluation.case_meter import CaseMeter, VideoReading
 from remind.evaluation.observation import observe
+from remind.world.state_meter import unwrap_phase
 
 Motion = Literal["ramp", "periodic", "discrete"]
 
@@ -41,11 +44,12 @@ class CaseScore:
         motion: how its state moves; headline state progress takes ramps alone.
         true_hidden_change: signed, of the range.
         eligible: the hidden change is large enough to be scored.
-        observable: enough after-frames show a state.
+        observable: the scene and its cameras show a state in enough after-frames (a fact of the case, not of the video).
+        shown_share: of these after-frames, those in which the video shows a state.
         progress: mean_A(s_hat - s_b) / mean_A(s - s_b), clipped to [-1, 2].
         within_15: mean_A|s_hat - s| <= 0.15 |mean_A(s - s_b)|.
         before_error, after_error: mean |s_hat - s| before and after.
-        accuracy: discrete scenes: share of after-frames on the right side of one half.
+        accuracy: discrete scenes: share of after-frames that show a state on the right side of one half.
         in_phase: periodic scenes: mean error of at most 0.1 turns.
         residual: how badly the object is explained.
         speed_excess: by how much it moves faster than three times the truth; includes what the codec may
@@ -53,7 +57,7 @@ class CaseScore:
         plausible, coherent, observation, action: the other four measures.
         background_psnr_db, background_jump: what coherence rests on.
         hidden_share, returned_share: what observation rests on; None if the hidden frames were given.
-        measured: state per frame, None where not shown.
+        measured: state per frame, None where none is shown.
     """
 
     case_id: str
@@ -64,6 +68,7 @@ class CaseScore:
     true_hidden_change: float
     eligible: bool
     observable: bool
+    shown_share: float | None = None
     progress: float | None = None
     within_15: bool | None = None
     before_error: float | None = None
@@ -160,11 +165,14 @@ def score_video(
     reading = meter.read(rgb)
     known = ~torch.isnan(reading.state[meter.after])
     observable = float(known.float().mean()) >= MIN_OBSERVABLE_SHARE
-    measured = tuple(None if v != v else round(v, 4) for v in reading.state.tolist())
+    shown = reading.explained >= calibration.explained_limit(case.scene.family)  # False where NaN
+    measured = tuple(
+        round(v, 4) if there else None for v, there in zip(reading.state.tolist(), shown.tolist(), strict=True)
+    )
     fields: dict[str, Any] = {"measured": measured, "before_error": _mean_abs(reading.error[meter.before])}
     fields |= _coherence(reading, calibration, case.scene.family)
     if observable:
-        fields |= _plausibility(reading, meter, calibration) | _progress(case, reading, meter)
+        fields |= _plausibility(reading, meter, calibration) | _progress(case, reading, shown, meter)
     if first <= min(case.schedule.hidden_frames(), default=0) and (seen := observe(rgb, meter)) is not None:
         fields |= {
             "observation": seen.passed,
@@ -184,14 +192,20 @@ def _mean_abs(error: Float[Tensor, " n"]) -> float | None:
     return float(known.abs().mean()) if len(known) else None
 
 
-def _progress(case: WorldClip, reading: VideoReading, meter: CaseMeter) -> dict[str, Any]:
+def _progress(
+    case: WorldClip, reading: VideoReading, shown: Bool[Tensor, " t"], meter: CaseMeter
+) -> dict[str, Any]:
     known = ~torch.isnan(reading.state[meter.after])
-    measured, truth = reading.state[meter.after][known], meter.true_state[meter.after][known]
+    truth, there = meter.true_state[meter.after][known], shown[meter.after][known]
+    still = torch.full_like(truth, meter.last_seen_state)
+    if case.scene.periodic:
+        still = unwrap_phase(still, truth)  # as the meter would read it
+    measured = torch.where(there, reading.state[meter.after][known], still)
     error = float((measured - truth).abs().mean())
-    fields: dict[str, Any] = {"after_error": error}
+    fields: dict[str, Any] = {"after_error": error, "shown_share": float(there.float().mean())}
     motion = motion_of(case)
     if motion == "discrete":
-        fields["accuracy"] = float(((measured > 0.5) == (truth > 0.5)).float().mean())
+        fields["accuracy"] = float((there & ((measured > 0.5) == (truth > 0.5))).float().mean())
         if case.scene.trigger_frame is not None:
             fields["action"] = float(measured.median()) > HAPPENED
     elif is_eligible(case):
