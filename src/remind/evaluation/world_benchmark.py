@@ -44,7 +44,7 @@ class CaseScore:
         motion: how its state moves; headline state progress takes ramps alone.
         true_hidden_change: signed, of the range.
         eligible: the hidden change is large enough to be scored.
-        observable: the scene and its cameras show a state in enough after-frames (a fact of the case, not of the video).
+        observable: scene and cameras show a state in enough after-frames (a fact of the case, not of the video).
         shown_share: of these after-frames, those in which the video shows a state.
         progress: mean_A(s_hat - s_b) / mean_A(s - s_b), clipped to [-1, 2].
         within_15: mean_A|s_hat - s| <= 0.15 |mean_A(s - s_b)|.

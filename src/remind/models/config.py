@@ -26,6 +26,9 @@ class DiTConfig:
         text_len: largest number of text tokens.
         patch_hw: latent pixels a token covers (height, width).
         eps: epsilon of all norms.
+        rope_theta: base of the rotary frequencies.
+        rope_grid_scale: height and width of a token are multiplied by it before they become phases. Grids of a few
+            tokens use a sliver of the circle otherwise, and neighbours look alike.
         camera_mode: `none`, or `full` PM-RoPE (phase offsets and V/O residuals, Eqs. 2-3).
         camera_hidden: width of the MLP that maps a pose descriptor to phase offsets.
         phase_pairs: which rotary pairs the offsets touch.
@@ -44,6 +47,8 @@ class DiTConfig:
     text_len: int = 512
     patch_hw: tuple[int, int] = (2, 2)
     eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    rope_grid_scale: float = 1.0
     camera_mode: CameraMode = "none"
     camera_hidden: int = 256
     phase_pairs: Literal["all", "temporal"] = "all"

@@ -15,7 +15,7 @@ from remind.models.config import DiTConfig
 
 
 def position_rotors(
-    positions: Float[Tensor, "b t"], grid_hw: tuple[int, int], config: DiTConfig, *, theta: float = 10_000.0
+    positions: Float[Tensor, "b t"], grid_hw: tuple[int, int], config: DiTConfig
 ) -> Complex[Tensor, "b t l p"]:
     """exp(i phase) of every token, phases computed in float64 from original positions (no table, no limit).
 
@@ -26,15 +26,17 @@ def position_rotors(
     device = positions.device
 
     def phases(coordinate: Tensor, pairs: int) -> Tensor:
-        frequency = theta ** (-torch.arange(pairs, dtype=torch.float64, device=device) / pairs)
+        frequency = config.rope_theta ** (-torch.arange(pairs, dtype=torch.float64, device=device) / pairs)
         return coordinate.double()[..., None] * frequency
 
     pairs_t, pairs_h, pairs_w = config.rotary_pairs_thw
     b, t = positions.shape
     rows, columns = grid_hw
     time = phases(positions, pairs_t)[:, :, None, None].expand(b, t, rows, columns, pairs_t)
-    height = phases(torch.arange(rows, device=device), pairs_h)[None, None, :, None].expand(b, t, rows, columns, -1)
-    width = phases(torch.arange(columns, device=device), pairs_w)[None, None, None].expand(b, t, rows, columns, -1)
+    row = config.rope_grid_scale * torch.arange(rows, dtype=torch.float64, device=device)
+    column = config.rope_grid_scale * torch.arange(columns, dtype=torch.float64, device=device)
+    height = phases(row, pairs_h)[None, None, :, None].expand(b, t, rows, columns, -1)
+    width = phases(column, pairs_w)[None, None, None].expand(b, t, rows, columns, -1)
     angle = torch.cat([time, height, width], -1).flatten(2, 3)
     return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
 

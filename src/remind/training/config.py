@@ -26,8 +26,10 @@ class TrainConfig:
         num_frames: pixel frames per clip.
         steps: optimiser steps.
         batch_size: clips per step.
-        learning_rate: peak, reached after `warmup_steps`, then cosine to a twentieth.
-        weight_decay: AdamW's, on matrices only.
+        optimizer: `adamw`, or `muon` for the blocks' matrices with AdamW for the rest.
+        learning_rate: AdamW's peak, reached after `warmup_steps`, then cosine to a twentieth.
+        muon_learning_rate: Muon's peak.
+        weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
         delta_gate: share of the steps before the delta loss counts (Eq. 6 is gated; 15 % at small scale).
@@ -47,7 +49,9 @@ class TrainConfig:
     num_frames: int = 81
     steps: int = 1000
     batch_size: int = 32
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
+    muon_learning_rate: float = 0.02
     warmup_steps: int = 60
     weight_decay: float = 0.01
     grad_clip: float = 1.0

@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from remind.models.dit import CausalVideoDiT
 from remind.sequence_plan import SequencePlan
 from remind.training.allocator import keep_freed_memory
 from remind.training.config import TrainConfig
+from remind.training.optimizers import build_optimizers, set_rates
 from remind.training.regimes import REGIMES, draw_batch_choices
 from remind.training.step import StepOptions, TrainingBatch, assemble, losses
 
@@ -51,14 +53,6 @@ def make_batch(config: TrainConfig, mixture: Mixture, step: int) -> tuple[Traini
     return assemble(samples, plans, torch.Generator().manual_seed(seed), config.step), plans
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warmup, then half a cosine down to a twentieth of the peak."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
 class Trainer:
     """Owns the weights, their average and the optimiser; `run` takes it from its step to the end.
 
@@ -75,12 +69,7 @@ class Trainer:
         self.config, self.mixture, self.out, self.about = config, mixture, out, about
         self.model = CausalVideoDiT(config.model)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
-        vectors = [p for p in self.model.parameters() if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=config.learning_rate, betas=(0.9, 0.98), fused=True,
-        )
+        self.optimizers = build_optimizers(self.model, config)
         self.step = 0
         self.max_distance = 0
         self.seconds = 0.0
@@ -111,9 +100,7 @@ class Trainer:
         self.max_distance = max(self.max_distance, max(plan.largest_distance for plan in plans))
         gated = StepOptions(**{**vars(config.step), "use_delta_loss": config.step.use_delta_loss
                                and self.step >= config.delta_gate * config.steps})
-        rate = learning_rate(config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = set_rates(self.optimizers, config, self.step)
         total, parts = losses(self.model, batch, gated)
         if not math.isfinite(total.item()):
             first = self.step * config.batch_size
@@ -123,8 +110,9 @@ class Trainer:
                               fix="lower --learning-rate, or look at those samples")
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._update_average()
         return {"step": self.step, "regime": plans[0].regime, "loss": total.item(), "lr": rate,
@@ -137,13 +125,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint: averaged weights for users, everything else for resuming."""
-        from dataclasses import replace
-
         state: dict[str, Any] = {
             "model": self.model.state_dict(), "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "step": self.step, "max_distance": self.max_distance,
-            "seconds": self.seconds, "config": json.dumps(self.config.to_json(), sort_keys=True),
-            "threads": torch.get_num_threads(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step, "max_distance": self.max_distance, "seconds": self.seconds,
+            "config": json.dumps(self.config.to_json(), sort_keys=True), "threads": torch.get_num_threads(),
         }
         temporary = self.out / f".state.{os.getpid()}.partial"
         torch.save(state, temporary)
@@ -177,7 +163,8 @@ class Trainer:
                              fix="use its own options, or another --out")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.max_distance, self.seconds = state["step"], state["max_distance"], state["seconds"]
         _cut_metrics(self.out / "metrics.jsonl", self.step)
 
