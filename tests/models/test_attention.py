@@ -11,6 +11,7 @@ from torch import Tensor
 from remind.errors import InputError
 from remind.models.attention import (
     ChunkMask,
+    attention_with_lse,
     chunk_attention,
     chunk_lse,
     dense_attention,
@@ -121,12 +122,26 @@ def test_a_dense_mask_is_true_where_a_query_may_look() -> None:
 
 
 def test_the_log_sum_exp_gives_the_mass_of_the_dense_softmax() -> None:
-    q, k, _ = make_qkv(4)
-    lse = chunk_lse(q, k, TOKENS)
+    q, k, v = make_qkv(4)
+    lse = chunk_lse(q, k, v, TOKENS)
     mass = (lse - lse.logsumexp(-1, keepdim=True)).exp()
     truth = (q @ k.transpose(-1, -2) / 4**0.5).softmax(-1).unflatten(-1, (4, TOKENS)).sum(-1)
     torch.testing.assert_close(mass, truth, atol=1e-6, rtol=0)
     assert mass.amax() > 0.5  # somebody looks somewhere
+
+
+@pytest.mark.parametrize("visibility", PATTERNS)
+def test_flex_attention_agrees_where_it_runs_unfused(visibility: tuple[tuple[int, ...], ...]) -> None:
+    q, k, v = make_qkv(len(visibility))
+    got = chunk_attention(q, k, v, ChunkMask(visibility, kernel="flex"))
+    torch.testing.assert_close(got, naive(q, k, v, visibility), atol=1e-5, rtol=0)
+
+
+def test_attention_with_lse_is_attention_and_its_log_sum_exp() -> None:
+    q, k, v = make_qkv(3)
+    out, lse = attention_with_lse(q, k, v)
+    torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v), atol=1e-6, rtol=0)
+    torch.testing.assert_close(lse, (q @ k.mT / 4**0.5).logsumexp(-1), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("row", [(), (1, 0), (0, 0), (0, 3), (-1, 0)])

@@ -7,8 +7,9 @@ from remind.errors import InputError
 from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.models.attention import ChunkMask
 from remind.models.config import DiTConfig
-from remind.models.dit import CausalVideoDiT, _text_runs, sinusoid
-from remind.models.kv_cache import StreamingKVCache, tokens_per_chunk
+from remind.models.cross_attention import text_runs
+from remind.models.dit import CausalVideoDiT, sinusoid
+from remind.models.kv_cache import StreamingKVCache
 
 from .conftest import make_inputs
 
@@ -31,7 +32,7 @@ def test_wan_1_3b_has_exactly_its_parameters() -> None:
 def test_cached_rollout_equals_the_full_causal_pass(model: CausalVideoDiT, config: DiTConfig) -> None:
     x = make_inputs(config)
     full = model(**x)
-    cache = StreamingKVCache(config, batch=2, num_slots=4, tokens_per_chunk=tokens_per_chunk(config, (4, 6)))
+    cache = StreamingKVCache(config, batch=2, num_slots=4, grid_hw=(2, 3))
     for k in range(4):
         cache.open(k, int(x["positions"][0, 3 * k]), "clean")
         f = frames(k)
@@ -50,7 +51,7 @@ def test_eviction_reuses_the_slot_and_equals_hiding_the_chunk(model: CausalVideo
     # Chunks 2 and 3 never saw chunk 1: rebuild. The same by a mask over the whole sequence.
     mask = ChunkMask(((0,), (0, 1), (0, 2), (0, 2, 3)))
     full = model(**x, attention=mask)
-    cache = StreamingKVCache(config, batch=2, num_slots=3, tokens_per_chunk=tokens_per_chunk(config, (4, 6)))
+    cache = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=(2, 3))
     for k in (0, 1, 2, 3):
         f = frames(k)
         cache.open(k, int(x["positions"][0, 3 * k]), "clean")
@@ -138,8 +139,8 @@ def test_lse_gives_the_exact_attention_mass(model: CausalVideoDiT, config: DiTCo
 
 
 def test_text_runs_slice_neighbouring_texts() -> None:
-    assert _text_runs((0, 1, 2, 0, 1)) == [(range(0, 3), 0), (range(3, 5), 0)]
-    assert _text_runs((2, 2)) == [(range(0, 1), 2), (range(1, 2), 2)]
+    assert text_runs((0, 1, 2, 0, 1)) == [(range(0, 3), 0), (range(3, 5), 0)]
+    assert text_runs((2, 2)) == [(range(0, 1), 2), (range(1, 2), 2)]
 
 
 def test_sinusoid_keeps_a_thousand_timesteps_apart() -> None:

@@ -1,6 +1,8 @@
-"""The streaming KV cache: its size, the life of a slot, and what it refuses."""
+"""The streaming KV cache: its size, the life of a slot, its other forms, and what it refuses."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -8,89 +10,140 @@ from torch import Tensor
 
 from remind.errors import InputError
 from remind.models.config import DiTConfig
-from remind.models.kv_cache import CacheEntry, StreamingKVCache, tokens_per_chunk
+from remind.models.kv_cache import CacheEntry, StreamingKVCache, grid_of
 
+GRID = (1, 2)
 TOKENS = 6
+FORMS: list[dict[str, Any]] = [
+    {}, {"keys": "raw"}, {"storage": "int8"}, {"keys": "raw", "storage": "int8"}
+]  # fmt: skip
 
 
 @pytest.fixture
 def cache(config: DiTConfig) -> StreamingKVCache:
-    return StreamingKVCache(config, batch=2, num_slots=3, tokens_per_chunk=TOKENS)
+    return StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID)
 
 
 def one_chunk(config: DiTConfig, value: float, *, batch: int = 2, tokens: int = TOKENS) -> Tensor:
     return torch.full((batch, config.num_heads, tokens, config.head_dim), value)
 
 
+def look(cache: StreamingKVCache, value: float, *, layer: int = 0) -> tuple[float, list[int]]:
+    """Write values and keys that all weigh the same: what is read is the mean over the remembered chunks."""
+    lse: list[Tensor] = []
+    same = one_chunk(cache.config, 0.0)
+    y = cache.attend(layer, same, same, one_chunk(cache.config, value), lse=lse)
+    assert (y - y[0, 0, 0, 0]).abs().max() < 1e-5
+    return round(float(y[0, 0, 0, 0]), 4), list(lse[0].shape[2:])
+
+
 def remember(cache: StreamingKVCache, chunk: int, value: float) -> None:
     cache.open(chunk, 3 * chunk, "clean")
     for layer in range(cache.config.num_layers):
-        cache.write_and_read(layer, one_chunk(cache.config, value), one_chunk(cache.config, -value))
+        look(cache, value, layer=layer)
     cache.close()
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mode", ["none", "qk", "full", "dual"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_its_size_is_known_to_the_byte_before_it_is_allocated(config: DiTConfig, dtype: torch.dtype) -> None:
-    shape = {"batch": 2, "num_slots": 7, "tokens_per_chunk": 12, "dtype": dtype}
+def test_its_size_is_known_to_the_byte_before_it_is_allocated(form: dict, mode: str, dtype: torch.dtype) -> None:
+    config = DiTConfig(dim=48, ffn_dim=96, num_heads=4, num_layers=3, camera_mode=mode, phase_per_head=mode == "qk")
+    shape = {"batch": 2, "num_slots": 7, "grid_hw": (2, 2), "dtype": dtype, **form}
     assert StreamingKVCache(config, **shape).nbytes == StreamingKVCache.predict_nbytes(config, **shape)
 
 
-def test_a_wan_chunk_at_480x832_is_0_86_gb() -> None:
+def test_a_wan_chunk_at_480x832_is_0_86_gb_and_half_of_it_in_int8() -> None:
     wan = DiTConfig.preset("wan-1.3b")
-    tokens = tokens_per_chunk(wan, (60, 104))
-    assert tokens == 3 * 1560
-    per_chunk = StreamingKVCache.predict_nbytes(
-        wan, batch=1, num_slots=1, tokens_per_chunk=tokens, dtype=torch.bfloat16
-    )
-    assert per_chunk == pytest.approx(0.8626e9, rel=1e-3)
+    shape = {"batch": 1, "num_slots": 1, "grid_hw": grid_of(wan, (60, 104)), "dtype": torch.bfloat16}
+    assert StreamingKVCache.predict_nbytes(wan, **shape) == pytest.approx(0.8626e9, rel=1e-3)
+    assert StreamingKVCache.predict_nbytes(wan, **shape, storage="int8") == pytest.approx(0.8626e9 / 2, rel=0.04)
 
 
-def test_every_pass_overwrites_the_open_slot_and_the_last_one_stays(
-    config: DiTConfig, cache: StreamingKVCache
-) -> None:
+def test_every_pass_overwrites_the_open_slot_and_the_last_one_stays(cache: StreamingKVCache) -> None:
     remember(cache, 0, 1.0)
     cache.open(1, 3, "anchor")
-    for value in (5.0, 7.0):
-        keys, values = cache.write_and_read(2, one_chunk(config, value), one_chunk(config, -value))
-        assert keys[0, 0, :, 0].tolist() == [1.0] * TOKENS + [value] * TOKENS
-        assert values[1, 3, :, -1].tolist() == [-1.0] * TOKENS + [-value] * TOKENS
+    assert look(cache, 5.0) == (3.0, [TOKENS, 2])
+    assert look(cache, 7.0) == (4.0, [TOKENS, 2])
     cache.close()
     assert cache.entries == (CacheEntry(0, 0, "clean"), CacheEntry(1, 3, "anchor"))
+    cache.open(2, 6, "clean")
+    assert look(cache, 1.0) == (3.0, [TOKENS, 3])  # (1 + 7 + 1) / 3
 
 
-def test_layers_do_not_share_memory(config: DiTConfig, cache: StreamingKVCache) -> None:
+def test_layers_do_not_share_memory(cache: StreamingKVCache) -> None:
     cache.open(0, 0, "clean")
-    cache.write_and_read(0, one_chunk(config, 1.0), one_chunk(config, 1.0))
-    keys, _ = cache.write_and_read(1, one_chunk(config, 2.0), one_chunk(config, 2.0))
-    assert (keys == 2).all()
-    assert (cache.write_and_read(0, one_chunk(config, 3.0), one_chunk(config, 3.0))[0] == 3).all()
+    look(cache, 1.0, layer=0)
+    look(cache, 2.0, layer=1)
+    cache.close()
+    cache.open(1, 3, "clean")
+    assert look(cache, 1.0, layer=0)[0] == 1.0
+    assert look(cache, 2.0, layer=1)[0] == 2.0
 
 
-def test_eviction_frees_a_slot_and_moves_nothing(config: DiTConfig, cache: StreamingKVCache) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_eviction_frees_a_slot_and_moves_nothing(config: DiTConfig, form: dict) -> None:
+    cache = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID, **form)
     for chunk in range(3):
         remember(cache, chunk, float(chunk))
+    before = cache._tensors["v"].clone()
     cache.evict(1)
     assert [e.chunk for e in cache.entries] == [0, 2]
+    assert torch.equal(cache._tensors["v"], before)
     cache.open(9, 27, "recovery")
-    keys, _ = cache.write_and_read(0, one_chunk(config, 9.0), one_chunk(config, 9.0))
+    assert look(cache, 10.0) == (4.0, [TOKENS, 3])
     assert [e.chunk for e in cache.entries] == [0, 9, 2]  # slot order, not time
-    assert keys[0, 0, ::TOKENS, 0].tolist() == [0.0, 9.0, 2.0]
 
 
-def test_a_gap_left_by_an_eviction_is_not_read(config: DiTConfig, cache: StreamingKVCache) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_a_gap_left_by_an_eviction_is_not_read(config: DiTConfig, form: dict) -> None:
+    cache = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID, **form)
     remember(cache, 0, 1.0)
     remember(cache, 1, 2.0)
     cache.open(2, 6, "clean")
     cache.evict(0)
-    keys, _ = cache.write_and_read(0, one_chunk(config, 3.0), one_chunk(config, 3.0))
-    assert keys[0, 0, ::TOKENS, 0].tolist() == [2.0, 3.0]
+    assert look(cache, 4.0) == (3.0, [TOKENS, 2])
+
+
+def test_int8_never_holds_more_than_one_chunk_in_full_precision(config: DiTConfig, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    cache = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID, storage="int8")
+    for chunk in range(2):
+        remember(cache, chunk, float(chunk))
+    cache.open(2, 6, "clean")
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for x in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 4 and x.shape[-1] == config.head_dim:
+                    largest = max(largest, x.shape[-2])
+            return out
+
+    with Watch():
+        same = one_chunk(config, 0.0)
+        cache.attend(0, same, same, same)
+    assert largest == TOKENS
+
+
+def test_keys_that_carry_their_phases_cannot_move(config: DiTConfig, cache: StreamingKVCache) -> None:
+    remember(cache, 0, 1.0)
+    with pytest.raises(InputError, match='keys="raw"'):
+        cache.move(0, 5)
+    raw = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID, keys="raw")
+    remember(raw, 0, 1.0)
+    raw.move(0, 5)
+    assert raw.entries == (CacheEntry(0, 5, "clean"),)
+    with pytest.raises(InputError, match="no such chunk"):
+        raw.move(1, 5)
 
 
 def test_what_cannot_be_done_is_said(config: DiTConfig, cache: StreamingKVCache) -> None:
     with pytest.raises(InputError, match="no chunk is open"):
         cache.close()
     with pytest.raises(InputError, match="no chunk is open"):
-        cache.write_and_read(0, one_chunk(config, 0.0), one_chunk(config, 0.0))
+        look(cache, 0.0)
     with pytest.raises(InputError, match="no such chunk"):
         cache.evict(0)
     cache.open(0, 0, "clean")
@@ -106,7 +159,7 @@ def test_what_cannot_be_done_is_said(config: DiTConfig, cache: StreamingKVCache)
     with pytest.raises(InputError, match="full"):
         cache.open(3, 9, "clean")
     with pytest.raises(InputError, match="at least one slot"):
-        StreamingKVCache(config, batch=1, num_slots=0, tokens_per_chunk=1)
+        StreamingKVCache(config, batch=1, num_slots=0, grid_hw=(1, 1))
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 1}, {"tokens": TOKENS + 1}, {"tokens": 1}])
@@ -115,4 +168,5 @@ def test_a_chunk_of_another_batch_or_size_is_refused(
 ) -> None:
     cache.open(0, 0, "clean")
     with pytest.raises(InputError, match="batch 2, 6 tokens"):
-        cache.write_and_read(0, one_chunk(config, 0.0, **wrong), one_chunk(config, 0.0, **wrong))
+        x = one_chunk(config, 0.0, **wrong)
+        cache.attend(0, x, x, x)

@@ -15,9 +15,10 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from remind.geometry import invert_rigid
 from remind.models.attention import ChunkMask
+from remind.models.camera_conditions import CameraConditions, camera_6dof, rotation_log
 from remind.models.config import DiTConfig
-from remind.models.dit import CameraConditions, SelfAttention
-from remind.models.pm_rope import CameraPhase, CameraResidual, camera_6dof, position_rotors, rotate, rotation_log
+from remind.models.pm_rope import CameraPhase, CameraResidual, position_rotors, rotate
+from remind.models.self_attention import SelfAttention
 
 from .conftest import make_inputs
 

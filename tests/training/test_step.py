@@ -11,7 +11,7 @@ import torch
 from remind.data.dataset import MemorySample
 from remind.errors import GraphError
 from remind.flow import add_noise
-from remind.models.kv_cache import StreamingKVCache, tokens_per_chunk
+from remind.models.kv_cache import StreamingKVCache
 from remind.sequence_plan import SequencePlan
 from remind.training.losses import adaptive_weight, delta_loss, flow_loss, temporal_variance
 from remind.training.regimes import REGIMES, BatchChoices, RegimeOptions, draw_batch_choices
@@ -174,7 +174,7 @@ def test_a_teacher_forced_target_is_the_same_chunk_of_a_cached_rollout(name: str
     at_once = model(x_t, batch.sigmas, batch.positions, batch.text, batch.cameras, attention=batch.mask,
                     text_of_chunk=batch.text_of_chunk)  # fmt: skip
     entries = plans[0].entries
-    cache = StreamingKVCache(TINY, batch=2, num_slots=len(entries), tokens_per_chunk=tokens_per_chunk(TINY, (2, 2)))
+    cache = StreamingKVCache(TINY, batch=2, num_slots=len(entries), grid_hw=(1, 1))
 
     def through_the_cache(j: int) -> torch.Tensor:
         f = slice(3 * j, 3 * j + 3)

@@ -15,7 +15,7 @@ from remind.errors import InputError
 from remind.flow import euler_step, sampling_sigmas
 from remind.frame_graph import LATENTS_PER_CHUNK, Role
 from remind.models.dit import CausalVideoDiT
-from remind.models.kv_cache import CacheEntry, StreamingKVCache, tokens_per_chunk
+from remind.models.kv_cache import CacheEntry, StreamingKVCache, grid_of
 
 KnockOut = Literal["direct", "rebuild"]
 
@@ -121,7 +121,7 @@ def rollout(
         raise InputError("only chunks of the prefix can be knocked out", got=list(knocked_out),
                          expected=f"chunks below {given}")
     cache = StreamingKVCache(
-        model.config, batch=b, num_slots=num_chunks, tokens_per_chunk=tokens_per_chunk(model.config, (h, w)),
+        model.config, batch=b, num_slots=num_chunks, grid_hw=grid_of(model.config, (h, w)),
         dtype=prefix.dtype, device=prefix.device,
     )
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from remind.errors import CheckpointError, InputError
 
-CameraMode = Literal["none", "full"]
+CameraMode = Literal["none", "qk", "vo", "full", "dual"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class DiTConfig:
         rope_theta: base of the rotary frequencies.
         rope_grid_scale: height and width of a token are multiplied by it before they become phases. Grids of a few
             tokens use a sliver of the circle otherwise, and neighbours look alike.
-        camera_mode: `none`, or `full` PM-RoPE (phase offsets and V/O residuals, Eqs. 2-3).
+        camera_mode: the rows of ReMind Table 3: `none`; `qk`, phase offsets alone (Eq. 2); `vo`, residuals alone
+            (Eq. 3); `full`, both; `dual`, a second attention branch with a zero-initialised output (WorldPlay).
+        vo_transform: how Eq. 3 is read: `concat`, a linear map on [feature, 6-DoF embedding], as its authors
+            implement it and foldable; `prope`, a linear map on features moved by 4x4 blocks of the pose.
         camera_hidden: width of the MLP that maps a pose descriptor to phase offsets.
         phase_pairs: which rotary pairs the offsets touch.
         phase_per_head: one offset per head instead of one shared by all heads (the paper does not say).
@@ -50,6 +53,7 @@ class DiTConfig:
     rope_theta: float = 10_000.0
     rope_grid_scale: float = 1.0
     camera_mode: CameraMode = "none"
+    vo_transform: Literal["concat", "prope"] = "concat"
     camera_hidden: int = 256
     phase_pairs: Literal["all", "temporal"] = "all"
     phase_per_head: bool = False
@@ -59,6 +63,9 @@ class DiTConfig:
         if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2 or self.head_dim < 6:
             raise InputError("dim does not split into heads", got=f"dim {self.dim}, {self.num_heads} heads",
                              expected="an even head width of at least 6")
+        if (self.camera_mode == "dual" or self.vo_transform == "prope") and self.head_dim % 4:
+            raise InputError("4x4 camera blocks do not split this head", got=f"head width {self.head_dim}",
+                             expected="a multiple of 4")
 
     @property
     def head_dim(self) -> int:

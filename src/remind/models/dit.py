@@ -2,136 +2,36 @@
 
 Architecture: Wan2.1 (adaLN per latent frame, QK-norm over the full width, cross-attention to text), chunk-causal
 attention, per-latent-frame noise levels and positions, and PM-RoPE (ReMind Sec. 3.2).
+
+Dtypes. Norms, modulation, gates, noise levels and rotary phases are float32 (or float64) whatever the weights are.
+Under `torch.autocast` with float32 weights the residual stream is float32 and the matrix products are bfloat16: for
+training. With `model.to(torch.bfloat16)` the residual stream is bfloat16 too, as Self-Forcing runs it: for generating
+with its checkpoints. The time embedding is computed in the weights' dtype from float64 sinusoids, never from bfloat16
+timesteps, of which only 294 of 1000 are distinct.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from remind.errors import InputError
 from remind.frame_graph import LATENTS_PER_CHUNK
-from remind.models.attention import ChunkMask, chunk_attention, chunk_lse
+from remind.models.attention import ChunkMask
+from remind.models.camera_conditions import CameraConditions
 from remind.models.config import DiTConfig
+from remind.models.cross_attention import CrossAttention, KeysValues, PromptContext
 from remind.models.kv_cache import StreamingKVCache
-from remind.models.pm_rope import CameraPhase, CameraResidual, camera_6dof, position_rotors, rotate
-
-
-class CameraConditions:
-    """What a layer needs of the cameras, computed once per forward pass."""
-
-    def __init__(self, descriptor: Float[Tensor, "b t 14"], valid: Bool[Tensor, "b t"]):
-        # An identity pose stands in where there is none, so that no derivative meets an all-zero "rotation".
-        identity = torch.zeros_like(descriptor[0, 0])
-        identity[[0, 4, 8]] = 1
-        self.descriptor = torch.where(valid[..., None], descriptor, identity)
-        self.valid = valid
-        self.pose_6dof = camera_6dof(self.descriptor, inverse=False)
-        self.inverse_6dof = camera_6dof(self.descriptor, inverse=True)
-
-
-class SelfAttention(nn.Module):
-    """Self-attention with QK-norm, rotary phases and, with cameras, PM-RoPE. Source: ReMind Eqs. 2-3."""
-
-    def __init__(self, config: DiTConfig):
-        super().__init__()
-        dim = config.dim
-        self.num_heads = config.num_heads
-        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
-        self.norm_q = nn.RMSNorm(dim, eps=config.eps)
-        self.norm_k = nn.RMSNorm(dim, eps=config.eps)
-        if config.camera_mode == "full":
-            self.camera_phase = CameraPhase(config)
-            self.camera_value = CameraResidual(dim)
-            self.camera_output = CameraResidual(dim)
-
-    def forward(
-        self,
-        x: Float[Tensor, "b t l d"],
-        rotors: Tensor,
-        cameras: CameraConditions | None,
-        mask: ChunkMask | None,
-        cache: tuple[StreamingKVCache, int] | None,
-        lse: list[Tensor] | None,
-    ) -> Float[Tensor, "b t l d"]:
-        """Attend within the sequence (`mask`), or over the cache of layer `cache[1]`."""
-        has_camera_weights = hasattr(self, "camera_phase")
-        q = self.norm_q(self.q(x)).unflatten(-1, (self.num_heads, -1))
-        k = self.norm_k(self.k(x)).unflatten(-1, (self.num_heads, -1))
-        v = linear(x, *self.camera_value.folded_value(self.v)) if has_camera_weights else self.v(x)
-        if has_camera_weights and cameras is not None:
-            rotors = rotors * self.camera_phase(cameras.descriptor, cameras.valid)
-            v = v + self.camera_value.frame_bias(cameras.inverse_6dof, cameras.valid)
-        q, k = rotate(q, rotors), rotate(k, rotors)
-        v = v.unflatten(-1, (self.num_heads, -1))
-        q, k, v = (rearrange(y, "b t l n d -> b n (t l) d") for y in (q, k, v))
-
-        if cache is not None:
-            k, v = cache[0].write_and_read(cache[1], k, v)
-        if lse is not None:
-            lse.append(chunk_lse(q, k, LATENTS_PER_CHUNK * x.shape[2]))
-        y = scaled_dot_product_attention(q, k, v) if mask is None else chunk_attention(q, k, v, mask)
-        y = rearrange(y, "b n (t l) d -> b t l (n d)", t=x.shape[1])
-
-        if not has_camera_weights:
-            return self.o(y)
-        out = linear(y, *self.camera_output.folded_output(self.o))
-        if cameras is not None:
-            out = out + self.camera_output.frame_bias(cameras.pose_6dof, cameras.valid)
-        return out
-
-
-class CrossAttention(nn.Module):
-    """Attention to the text; one text for the whole sequence or one per chunk."""
-
-    def __init__(self, config: DiTConfig):
-        super().__init__()
-        dim = config.dim
-        self.num_heads = config.num_heads
-        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
-        self.norm_q = nn.RMSNorm(dim, eps=config.eps)
-        self.norm_k = nn.RMSNorm(dim, eps=config.eps)
-
-    def forward(
-        self, x: Float[Tensor, "b t l d"], text: Float[Tensor, "b k s d"], text_of_chunk: tuple[int, ...]
-    ) -> Float[Tensor, "b t l d"]:
-        num_chunks = len(text_of_chunk)
-        heads = {"n": self.num_heads}
-        q = rearrange(self.norm_q(self.q(x)), "b (k f) l (n d) -> b k n (f l) d", k=num_chunks, **heads)
-        k, v = self.norm_k(self.k(text)), self.v(text)
-        k, v = (rearrange(y, "b k s (n d) -> b k n s d", **heads) for y in (k, v))
-        outputs = []
-        for chunks, first_text in _text_runs(text_of_chunk):
-            texts = slice(first_text, first_text + len(chunks))
-            part = q[:, chunks.start : chunks.stop]
-            y = scaled_dot_product_attention(
-                part.flatten(0, 1), k[:, texts].flatten(0, 1), v[:, texts].flatten(0, 1)
-            )
-            outputs.append(y.unflatten(0, part.shape[:2]))
-        y = rearrange(
-            torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0],
-            "b k n (f l) d -> b (k f) l (n d)", f=x.shape[1] // num_chunks,
-        )
-        return self.o(y)
-
-
-def _text_runs(text_of_chunk: tuple[int, ...]) -> list[tuple[range, int]]:
-    """Neighbouring chunks that read neighbouring texts, so that texts are sliced and never copied.
-
-    (0, 1, 2, 0, 1) -> chunks 0-2 from text 0 on, chunks 3-4 from text 0 on.
-    """
-    result: list[tuple[range, int]] = []
-    for chunk, text in enumerate(text_of_chunk):
-        if result and text == result[-1][1] + len(result[-1][0]):
-            result[-1] = (range(result[-1][0].start, chunk + 1), result[-1][1])
-        else:
-            result.append((range(chunk, chunk + 1), text))
-    return result
+from remind.models.norms import gated, modulated
+from remind.models.pm_rope import position_rotors
+from remind.models.self_attention import SelfAttention
 
 
 class Block(nn.Module):
@@ -154,20 +54,20 @@ class Block(nn.Module):
         time_modulation: Float[Tensor, "b t 6 d"],
         rotors: Tensor,
         cameras: CameraConditions | None,
-        text: Float[Tensor, "b k s d"],
+        text: Float[Tensor, "b k s d"] | KeysValues,
         text_of_chunk: tuple[int, ...],
         mask: ChunkMask | None,
         cache: tuple[StreamingKVCache, int] | None,
         lse: list[Tensor] | None,
     ) -> Float[Tensor, "b t l d"]:
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.modulation + time_modulation)[
+        """`text` is embedded text, or keys and values of this layer that were computed before."""
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.modulation.float() + time_modulation)[
             :, :, None
         ].unbind(3)
-        normed = torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=self.eps), 1 + scale)
-        x = torch.addcmul(x, self.self_attn(normed, rotors, cameras, mask, cache, lse), gate)
-        x = x + self.cross_attn(self.norm3(x), text, text_of_chunk)
-        normed = torch.addcmul(ffn_shift, layer_norm(x, x.shape[-1:], eps=self.eps), 1 + ffn_scale)
-        return torch.addcmul(x, self.ffn(normed), ffn_gate)
+        x = gated(x, self.self_attn(modulated(x, shift, scale, self.eps), rotors, cameras, mask, cache, lse), gate)
+        context = self.cross_attn.keys_values(text) if isinstance(text, Tensor) else text
+        x = x + self.cross_attn(self.norm3(x), context, text_of_chunk).type_as(x)
+        return gated(x, self.ffn(modulated(x, ffn_shift, ffn_scale, self.eps)), ffn_gate)
 
 
 class Head(nn.Module):
@@ -181,16 +81,21 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
     def forward(self, x: Float[Tensor, "b t l d"], time: Float[Tensor, "b t d"]) -> Float[Tensor, "b t l o"]:
-        shift, scale = (self.modulation + time[:, :, None])[:, :, None].unbind(3)
-        return self.head(torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=self.eps), 1 + scale))
+        shift, scale = (self.modulation.float() + time.float()[:, :, None])[:, :, None].unbind(3)
+        return self.head(modulated(x, shift, scale, self.eps))
 
 
 class CausalVideoDiT(nn.Module):
-    """Predicts the flow velocity of video latents, chunk by chunk, remembering earlier chunks in a KV cache."""
+    """Predicts the flow velocity of video latents, chunk by chunk, remembering earlier chunks in a KV cache.
+
+    Attributes:
+        checkpoint_blocks: recompute each block in the backward pass instead of keeping its activations.
+    """
 
     def __init__(self, config: DiTConfig):
         super().__init__()
         self.config = config
+        self.checkpoint_blocks = False
         rows, columns = config.patch_hw
         self.patch_embedding = nn.Conv3d(
             config.in_channels, config.dim, kernel_size=(1, rows, columns), stride=(1, rows, columns)
@@ -212,6 +117,8 @@ class CausalVideoDiT(nn.Module):
             if isinstance(module, nn.Linear) and "camera_phase" not in name:  # which starts at zero by itself
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Linear) and "camera_branch_output" in name:
+                nn.init.zeros_(module.weight)
         nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
         for layer in (*self.text_embedding, *self.time_embedding):
             if isinstance(layer, nn.Linear):
@@ -223,7 +130,7 @@ class CausalVideoDiT(nn.Module):
         latents: Float[Tensor, "b t c h w"],
         sigmas: Float[Tensor, "b t"],
         positions: Float[Tensor, "b t"],
-        text: Float[Tensor, "b s e"] | Float[Tensor, "b k s e"],
+        text: Float[Tensor, "b s e"] | Float[Tensor, "b k s e"] | PromptContext,
         cameras: Float[Tensor, "b t 14"] | None = None,
         *,
         camera_valid: Bool[Tensor, "b t"] | None = None,
@@ -238,7 +145,7 @@ class CausalVideoDiT(nn.Module):
             latents: noised latents; t a whole number of chunks.
             sigmas: noise level per latent frame, in [0, 1].
             positions: original time of each latent frame.
-            text: one embedding for all, or one per chunk (a prompt schedule).
+            text: one embedding for all, one per chunk (a prompt schedule), or what `encode_prompt` made of either.
             cameras: pose descriptors (Eq. 1), or None to run without.
             camera_valid: which of them may be used; None = all.
             attention: ignored when `cache` is given.
@@ -248,24 +155,25 @@ class CausalVideoDiT(nn.Module):
                 (`b n l j`); j counts the sequence's chunks, or the cache's entries in slot order.
 
         Raises:
-            InputError: shapes that do not belong together, or noise levels outside [0, 1].
+            InputError: shapes that do not belong together; on CPUs also noise levels outside [0, 1] and cameras
+                that are not finite (elsewhere a check would make the device wait).
         """
         config = self.config
         _, t, _, h, w = latents.shape
         rows, columns = config.patch_hw
-        self._check(latents, sigmas, positions, text, cameras, cache)
+        self._check(latents, sigmas, positions, text, cameras, cache, camera_valid)
         num_chunks = t // LATENTS_PER_CHUNK
         grid_hw = (h // rows, w // columns)
 
         patches = rearrange(latents, "b t c (y p) (x q) -> b t (y x) (c p q)", p=rows, q=columns)
-        x = linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        x = linear(patches.to(self.dtype), self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
         rotors = position_rotors(positions, grid_hw, config)[:, :, :, None]
-        time = self.time_embedding(sinusoid(1000 * sigmas, config.freq_dim).to(x.dtype))
-        time_modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        if text.ndim == 3:
-            text, text_of_chunk = text[:, None], (0,)  # one text for all: the whole sequence is one "chunk" of it
-        text_of_chunk = text_of_chunk or tuple(range(num_chunks))
-        context = self.text_embedding(text)
+        time, time_modulation = self._time(sigmas)
+        if text_of_chunk is None:
+            num_texts = text.num_texts if isinstance(text, PromptContext) else text.shape[1] if text.ndim == 4 else 1
+            # One text for all: the whole sequence is one "chunk" of it.
+            text_of_chunk = (0,) if num_texts == 1 else tuple(range(num_chunks))
+        context = None if isinstance(text, PromptContext) else self._embed(text)
         conditions = None
         if cameras is not None and config.camera_mode != "none":
             valid = torch.ones_like(sigmas, dtype=torch.bool) if camera_valid is None else camera_valid
@@ -276,9 +184,11 @@ class CausalVideoDiT(nn.Module):
             mask = ChunkMask.causal(num_chunks) if isinstance(attention, str) else attention
         lse: list[Tensor] | None = [] if return_lse else None
         for layer, block in enumerate(self.blocks):
-            x = block(
-                x, time_modulation, rotors, conditions, context, text_of_chunk, mask,
-                None if cache is None else (cache, layer), lse,
+            run = partial(checkpoint, block, use_reentrant=False) if self.checkpoint_blocks else block
+            x = run(
+                x, time_modulation, rotors, conditions,
+                text.layers[layer] if isinstance(text, PromptContext) else context,
+                text_of_chunk, mask, None if cache is None else (cache, layer), lse,
             )
         out = self.head(x, time)
         velocity = rearrange(
@@ -286,14 +196,67 @@ class CausalVideoDiT(nn.Module):
         )
         return velocity if lse is None else (velocity, lse)
 
+    @torch.no_grad()
+    def encode_prompt(self, text: Float[Tensor, "b s e"] | Float[Tensor, "b k s e"]) -> PromptContext:
+        """Keys and values of a prompt in every layer, for a rollout that runs many passes under it."""
+        embedded = self._embed(text)
+        return PromptContext(tuple(block.cross_attn.keys_values(embedded) for block in self._blocks()))
+
+    def fold_cameras(self) -> CausalVideoDiT:
+        """Let W_V and W_O carry the camera residuals' maps on features, in place; for inference.
+
+        Source: our choice, exact: the residual of Eq. 3 is linear, see `CameraResidual`. What is left of a camera
+        is a bias per frame and, in the rotary phases, a factor.
+
+        Raises:
+            InputError: a model whose residuals depend on the frame.
+        """
+        if self.config.camera_mode in ("vo", "full") and self.config.vo_transform == "prope":
+            raise InputError("projective camera residuals cannot be folded", got='vo_transform="prope"',
+                             expected='"concat"', fix="run the model as it is: a matrix per frame is no weight")
+        for block in self._blocks():
+            block.self_attn.fold_cameras()
+        return self
+
+    def compile_blocks(self, **options: Any) -> CausalVideoDiT:
+        """Compile every block by itself, without graph breaks, in place; options go to `torch.compile`."""
+        for block in self._blocks():
+            block.compile(fullgraph=True, **options)
+        return self
+
+    @staticmethod
+    def empty(config: DiTConfig) -> CausalVideoDiT:
+        """A model on the meta device: shapes and no memory; give it weights by `load_state_dict(..., assign=True)`."""
+        with torch.device("meta"):
+            return CausalVideoDiT(config)
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the matrix products outside autocast."""
+        return self.patch_embedding.weight.dtype
+
+    def _embed(self, text: Tensor) -> Float[Tensor, "b k s d"]:
+        text = text[:, None] if text.ndim == 3 else text
+        return self.text_embedding(text.to(self.dtype))
+
+    def _time(self, sigmas: Float[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
+        """Embedding of the noise levels and its modulation, never autocast."""
+        with torch.autocast(sigmas.device.type, enabled=False):
+            time = self.time_embedding(sinusoid(1000 * sigmas.float(), self.config.freq_dim).to(self.dtype))
+            return time, self.time_projection(time).unflatten(-1, (6, -1)).float()
+
     def _check(
         self,
         latents: Tensor,
         sigmas: Tensor,
         positions: Tensor,
-        text: Tensor,
+        text: Tensor | PromptContext,
         cameras: Tensor | None,
         cache: StreamingKVCache | None,
+        camera_valid: Tensor | None = None,
     ) -> None:
         config = self.config
         b, t, c, h, w = latents.shape
@@ -308,16 +271,31 @@ class CausalVideoDiT(nn.Module):
         if sigmas.shape != (b, t) or positions.shape != (b, t):
             raise InputError("sigmas and positions need one value per latent frame",
                              got=(tuple(sigmas.shape), tuple(positions.shape)), expected=(b, t))
-        if text.shape[-1] != config.text_dim or text.shape[-2] > config.text_len:
+        if isinstance(text, PromptContext):
+            if len(text.layers) != config.num_layers or text.layers[0][0].shape[2] != config.num_heads:
+                raise InputError("the prompt was encoded by another model", got=f"{len(text.layers)} layers",
+                                 expected=config.num_layers, fix="encode_prompt() with this model")
+        elif text.shape[-1] != config.text_dim or text.shape[-2] > config.text_len:
             raise InputError("the text does not fit the model", got=tuple(text.shape[-2:]),
                              expected=f"at most {config.text_len} tokens of {config.text_dim}")
         if cameras is not None and cameras.shape != (b, t, 14):
             raise InputError("cameras need one pose descriptor per latent frame", got=tuple(cameras.shape),
-                             expected=(b, t, 14))
-        if cache is not None and (cache.config != config or t != LATENTS_PER_CHUNK):
-            raise InputError("the cache belongs to another model, or this is not one chunk", got=f"{t} latent frames")
-        if not torch.compiler.is_compiling() and not ((sigmas >= 0) & (sigmas <= 1)).all():
+                             expected=(b, t, 14), fix="geometry.pose_descriptor makes them from poses and intrinsics")
+        if cache is not None:
+            grid = (h // config.patch_hw[0], w // config.patch_hw[1])
+            if cache.config != config or cache.grid_hw != grid or cache.batch != b or t != LATENTS_PER_CHUNK:
+                raise InputError("the cache belongs to another model or size, or this is not one chunk",
+                                 got=f"{t} latent frames, batch {b}, grid {grid}",
+                                 expected=f"3 latent frames, batch {cache.batch}, grid {cache.grid_hw}")
+        if torch.compiler.is_compiling() or latents.device.type != "cpu":
+            return
+        if not ((sigmas >= 0) & (sigmas <= 1)).all():  # also not: NaN
             raise InputError("noise levels must lie in [0, 1]", got=(sigmas.min().item(), sigmas.max().item()))
+        if cameras is not None:
+            used = cameras if camera_valid is None else cameras[camera_valid]
+            if not used.isfinite().all():
+                raise InputError("cameras must be finite where they are valid", got="NaN or infinity",
+                                 fix="set camera_valid to False there; log focal lengths need positive intrinsics")
 
 
 def sinusoid(timesteps: Float[Tensor, "b t"], dim: int) -> Float[Tensor, "b t e"]:

@@ -1,21 +1,28 @@
 """The streaming KV cache: preallocated slots, entries that keep their original positions, eviction without moves.
 
-Source: ReMind Sec. 3.3. Keys are stored with their own rotary phase applied, which is exact because a phase
+Source: ReMind Sec. 3.3. By default keys are stored with their own rotary phase applied, which is exact because a phase
 depends on the entry alone; the order of slots is irrelevant to attention, so a freed slot is simply reused.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Complex, Float
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from remind.errors import InputError
 from remind.frame_graph import LATENTS_PER_CHUNK, Role
-from remind.models.attention import take_chunks
+from remind.models.attention import attention_with_lse, chunk_lse, take_chunks
 from remind.models.config import DiTConfig
+from remind.models.pm_rope import position_rotors, rotate
+
+KeyForm = Literal["rotated", "raw"]
+Storage = Literal["float", "int8"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,18 @@ class StreamingKVCache:
     """Keys and values of remembered chunks.
 
     One slot is *open* while a chunk is being denoised: every pass over that chunk overwrites it, the last pass
-    (at sigma 0) leaves what later chunks read, and `close` makes it permanent.
+    (at sigma 0) leaves what later chunks read, and `close` makes it permanent. Classifier-free guidance takes two
+    caches, one per branch: they remember different things.
 
     Args:
         config: shape of the model that reads and writes it.
         batch: sequences in parallel.
         num_slots: chunks that fit, the open one included.
-        tokens_per_chunk: tokens of one chunk.
+        grid_hw: tokens of one latent frame, height and width.
+        keys: `rotated` stores keys with their phases; `raw` without, and turns them on every read by their entry's
+            present position, so that `move` can give an entry another one. Exactly equal otherwise, and slower.
+        storage: `float`, or `int8` with one scale per token and head: a quarter of float32. Reads go chunk by chunk,
+            so that never more than one chunk of one layer exists in full precision.
     """
 
     def __init__(
@@ -52,30 +64,44 @@ class StreamingKVCache:
         *,
         batch: int,
         num_slots: int,
-        tokens_per_chunk: int,
+        grid_hw: tuple[int, int],
+        keys: KeyForm = "rotated",
+        storage: Storage = "float",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
         if num_slots < 1:
             raise InputError("a cache needs at least one slot", got=num_slots)
-        self.config = config
-        self.tokens_per_chunk = tokens_per_chunk
-        shape = (config.num_layers, batch, config.num_heads, num_slots * tokens_per_chunk, config.head_dim)
-        self._keys = torch.zeros(shape, dtype=dtype, device=device)
-        self._values = torch.zeros(shape, dtype=dtype, device=device)
+        self.config, self.grid_hw, self.keys, self.storage, self.dtype = config, grid_hw, keys, storage, dtype
+        self._tensors = {
+            name: torch.zeros(shape, dtype=kind, device=device)
+            for name, (shape, kind) in _layout(config, batch, num_slots, grid_hw, keys, storage, dtype).items()
+        }
         self._slots: list[CacheEntry | None] = [None] * num_slots
         self._open: int | None = None
 
     @staticmethod
     def predict_nbytes(
-        config: DiTConfig, *, batch: int, num_slots: int, tokens_per_chunk: int, dtype: torch.dtype = torch.float32
+        config: DiTConfig,
+        *,
+        batch: int,
+        num_slots: int,
+        grid_hw: tuple[int, int],
+        keys: KeyForm = "rotated",
+        storage: Storage = "float",
+        dtype: torch.dtype = torch.float32,
     ) -> int:
-        """Bytes that a cache of this shape will hold, before it is allocated."""
-        return 2 * config.num_layers * batch * config.dim * num_slots * tokens_per_chunk * dtype.itemsize
+        """Bytes that a cache of this shape will hold, exactly, before it is allocated."""
+        layout = _layout(config, batch, num_slots, grid_hw, keys, storage, dtype)
+        return sum(torch.Size(shape).numel() * kind.itemsize for shape, kind in layout.values())
 
     @property
     def nbytes(self) -> int:
-        return self._keys.nbytes + self._values.nbytes
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    @property
+    def tokens_per_chunk(self) -> int:
+        return LATENTS_PER_CHUNK * self.grid_hw[0] * self.grid_hw[1]
 
     @property
     def entries(self) -> tuple[CacheEntry, ...]:
@@ -84,7 +110,7 @@ class StreamingKVCache:
 
     @property
     def batch(self) -> int:
-        return self._keys.shape[1]
+        return self._tensors["k"].shape[1]
 
     def open(self, chunk: int, position: int, role: Role) -> None:
         """Reserve a free slot for the chunk that is about to be denoised.
@@ -111,33 +137,133 @@ class StreamingKVCache:
         """Forget a chunk; its slot is free, nothing moves.
 
         Raises:
-            InputError: no such chunk.
+            InputError: no such chunk, or it is open.
         """
+        self._slots[self._closed_slot(chunk)] = None
+
+    def move(self, chunk: int, position: int) -> None:
+        """Give a remembered chunk another position in time.
+
+        Raises:
+            InputError: no such chunk, or keys that are stored with their phases.
+        """
+        if self.keys != "raw":
+            raise InputError("these keys have their phases applied", got=f"keys={self.keys!r}",
+                             fix='make the cache with keys="raw"')
+        slot = self._closed_slot(chunk)
+        entry = self._slots[slot]
+        assert entry is not None
+        self._slots[slot] = replace(entry, position=position)
+
+    def _closed_slot(self, chunk: int) -> int:
         for slot, entry in enumerate(self._slots):
             if entry is not None and entry.chunk == chunk and slot != self._open:
-                self._slots[slot] = None
-                return
+                return slot
         raise InputError("no such chunk in the cache", got=chunk, expected=[e.chunk for e in self.entries])
 
-    def write_and_read(
-        self, layer: int, k: Float[Tensor, "b n l d"], v: Float[Tensor, "b n l d"]
-    ) -> tuple[Float[Tensor, "b n m d"], Float[Tensor, "b n m d"]]:
-        """Overwrite the open slot and return keys and values of all entries, a view where they are contiguous."""
+    def attend(
+        self,
+        layer: int,
+        q: Float[Tensor, "b n l d"],
+        k: Float[Tensor, "b n l d"],
+        v: Float[Tensor, "b n l d"],
+        *,
+        offsets: Complex[Tensor, "b t 1 m p"] | None = None,
+        lse: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b n l d"]:
+        """Overwrite the open slot, then attend over all entries.
+
+        Args:
+            q: with its phases.
+            k, v: of the open chunk; k without its phases where keys are stored raw.
+            offsets: camera phases of k's frames; needed where keys are stored raw and the layer has them.
+            lse: gets the log-sum-exp of every query against every entry, in slot order.
+
+        Raises:
+            InputError: no chunk is open, or this is not one chunk of this cache.
+        """
+        self._write(layer, k, v, offsets)
+        live = [slot for slot, entry in enumerate(self._slots) if entry is not None]
+        if self.storage == "float" and self.keys == "rotated":
+            keys, values = (take_chunks(self._tensors[n][layer], live, self.tokens_per_chunk) for n in ("k", "v"))
+            if lse is not None:
+                lse.append(chunk_lse(q, keys, values, self.tokens_per_chunk))
+            return scaled_dot_product_attention(q, keys, values)
+        parts, found = [], []
+        for slot in live:
+            part, one = attention_with_lse(q, *self._read(layer, slot, k, v, offsets))
+            parts.append(part)
+            found.append(one)
+        scores = torch.stack(found, -1)
+        if lse is not None:
+            lse.append(scores)
+        shares = scores.softmax(-1).unbind(-1)
+        return torch.stack([p * s[..., None].type_as(p) for p, s in zip(parts, shares, strict=True)]).sum(0)
+
+    def _window(self, slot: int) -> slice:
+        return slice(slot * self.tokens_per_chunk, (slot + 1) * self.tokens_per_chunk)
+
+    def _write(self, layer: int, k: Tensor, v: Tensor, offsets: Tensor | None) -> None:
         if self._open is None:
             raise InputError("no chunk is open", fix="open() one first")
         if k.shape[2] != self.tokens_per_chunk or k.shape[0] != self.batch:
             raise InputError("this is not one chunk of this cache", got=tuple(k.shape),
                              expected=f"batch {self.batch}, {self.tokens_per_chunk} tokens")
-        window = slice(self._open * self.tokens_per_chunk, (self._open + 1) * self.tokens_per_chunk)
-        self._keys[layer, :, :, window] = k
-        self._values[layer, :, :, window] = v
-        live = [slot for slot, entry in enumerate(self._slots) if entry is not None]
-        return (
-            take_chunks(self._keys[layer], live, self.tokens_per_chunk),
-            take_chunks(self._values[layer], live, self.tokens_per_chunk),
-        )
+        for name, x in (("k", k), ("v", v)):
+            target = self._tensors[name][layer, :, :, self._window(self._open)]
+            if self.storage == "float":
+                target.copy_(x)
+                continue
+            scale = x.float().abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
+            target.copy_((x.float() / scale).round_())
+            self._tensors[f"{name}_scale"][layer, :, :, self._window(self._open)] = scale
+        if "offsets" in self._tensors:  # a slot may hold those of an earlier chunk
+            self._tensors["offsets"][layer, :, self._open] = 1 if offsets is None else offsets[:, :, 0]
+
+    def _read(
+        self, layer: int, slot: int, k: Tensor, v: Tensor, offsets: Tensor | None
+    ) -> tuple[Float[Tensor, "b n l d"], Float[Tensor, "b n l d"]]:
+        """Keys, turned, and values of one entry; the open chunk's are taken as they came, before any rounding."""
+        if slot != self._open:
+            k, v = (self._tensors[name][layer, :, :, self._window(slot)] for name in ("k", "v"))
+            if self.storage == "int8":
+                k, v = (x.float() * self._tensors[f"{name}_scale"][layer, :, :, self._window(slot)]
+                        for name, x in (("k", k), ("v", v)))  # fmt: skip
+                k, v = k.to(self.dtype), v.to(self.dtype)
+            offsets = self._tensors["offsets"][layer, :, slot, :, None] if "offsets" in self._tensors else None
+        if self.keys == "rotated":
+            return k, v
+        entry = self._slots[slot]
+        assert entry is not None
+        times = torch.arange(entry.position, entry.position + LATENTS_PER_CHUNK, dtype=torch.float64, device=k.device)
+        rotors = position_rotors(times[None], self.grid_hw, self.config)[:, :, :, None]
+        if offsets is not None:
+            rotors = rotors * offsets
+        heads = self.config.num_heads  # those of a second branch, if there is one, know no time
+        tokens = rearrange(k[:, :heads], "b n (t l) d -> b t l n d", t=LATENTS_PER_CHUNK)
+        turned = rearrange(rotate(tokens, rotors), "b t l n d -> b n (t l) d")
+        return torch.cat([turned, k[:, heads:]], 1), v
 
 
-def tokens_per_chunk(config: DiTConfig, latent_hw: tuple[int, int]) -> int:
-    """Tokens of one chunk of three latent frames."""
-    return LATENTS_PER_CHUNK * (latent_hw[0] // config.patch_hw[0]) * (latent_hw[1] // config.patch_hw[1])
+def _layout(
+    config: DiTConfig, batch: int, num_slots: int, grid_hw: tuple[int, int], keys: KeyForm, storage: Storage,
+    dtype: torch.dtype,
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of every tensor of a cache."""
+    heads = config.num_heads * (2 if config.camera_mode == "dual" else 1)
+    tokens = num_slots * LATENTS_PER_CHUNK * grid_hw[0] * grid_hw[1]
+    rows = (config.num_layers, batch, heads, tokens)
+    main = ((*rows, config.head_dim), dtype if storage == "float" else torch.int8)
+    layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"k": main, "v": main}
+    if storage == "int8":
+        layout["k_scale"] = layout["v_scale"] = ((*rows, 1), torch.float32)
+    if keys == "raw" and config.camera_mode in ("qk", "full"):
+        groups = config.num_heads if config.phase_per_head else 1
+        layout["offsets"] = ((config.num_layers, batch, num_slots, LATENTS_PER_CHUNK, groups, config.head_dim // 2),
+                             torch.complex64)  # fmt: skip
+    return layout
+
+
+def grid_of(config: DiTConfig, latent_hw: tuple[int, int]) -> tuple[int, int]:
+    """Tokens of one latent frame, height and width."""
+    return latent_hw[0] // config.patch_hw[0], latent_hw[1] // config.patch_hw[1]

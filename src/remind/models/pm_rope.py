@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from remind.geometry import POSE_DESCRIPTOR_DIM, invert_rigid
+from remind.geometry import POSE_DESCRIPTOR_DIM
+from remind.models.camera_conditions import CameraConditions
 from remind.models.config import DiTConfig
 
 
@@ -41,51 +43,10 @@ def position_rotors(
     return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
 
 
-def rotate(x: Float[Tensor, "b t l n d"], rotors: Complex[Tensor, "b t l #n p"]) -> Float[Tensor, "b t l n d"]:
+def rotate(x: Float[Tensor, "b t l n d"], rotors: Complex[Tensor, "#b t l #n p"]) -> Float[Tensor, "b t l n d"]:
     """Rotate interleaved feature pairs (2p = d) in float32. Source: ReMind Eq. 7."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotors).flatten(-2).type_as(x)
-
-
-def rotation_log(rotation: Float[Tensor, "*t 3 3"]) -> Float[Tensor, "*t 3"]:
-    """Axis-angle vector of rotations, by way of the unit quaternion with the largest component kept first.
-
-    Smooth at angle 0 and defined at angle pi, where the plain trace formula is neither.
-    """
-    m = rotation.double()
-    m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    # Four ways to build the same quaternion (up to scale); the one with the largest norm is well conditioned.
-    candidates = torch.stack([
-        torch.stack([1 + m00 + m11 + m22, m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0],
-                     m[..., 1, 0] - m[..., 0, 1]], -1),
-        torch.stack([m[..., 2, 1] - m[..., 1, 2], 1 + m00 - m11 - m22, m[..., 1, 0] + m[..., 0, 1],
-                     m[..., 0, 2] + m[..., 2, 0]], -1),
-        torch.stack([m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] + m[..., 0, 1], 1 - m00 + m11 - m22,
-                     m[..., 2, 1] + m[..., 1, 2]], -1),
-        torch.stack([m[..., 1, 0] - m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2],
-                     1 - m00 - m11 + m22], -1),
-    ], -2)
-    best = candidates.norm(dim=-1).argmax(-1)
-    quaternion = torch.take_along_dim(candidates, best[..., None, None], -2)[..., 0, :]
-    quaternion = torch.nn.functional.normalize(quaternion, dim=-1)
-    quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
-    vector = quaternion[..., 1:]
-    sine = vector.norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sine, quaternion[..., :1])
-    return torch.where(sine > 1e-9, vector * angle / sine.clamp_min(1e-9), 2 * vector).to(rotation.dtype)
-
-
-def camera_6dof(descriptor: Float[Tensor, "b t 14"], *, inverse: bool) -> Float[Tensor, "b t 6"]:
-    """Axis-angle and translation of the pose, or of its inverse, from the pose descriptor (Eq. 1).
-
-    Source: the 6-DoF camera embedding of Sec. 3.2; its form is our choice: the minimal, unbounded-free chart.
-    """
-    c2w = torch.zeros(*descriptor.shape[:-1], 4, 4, dtype=descriptor.dtype, device=descriptor.device)
-    c2w[..., :3, :3] = descriptor[..., :9].unflatten(-1, (3, 3))
-    c2w[..., :3, 3] = descriptor[..., 9:12]
-    c2w[..., 3, 3] = 1
-    transform = invert_rigid(c2w) if inverse else c2w
-    return torch.cat([rotation_log(transform[..., :3, :3]), transform[..., :3, 3]], -1)
 
 
 class CameraPhase(nn.Module):
@@ -109,14 +70,14 @@ class CameraPhase(nn.Module):
         self, descriptor: Float[Tensor, "b t 14"], valid: Bool[Tensor, "b t"]
     ) -> Complex[Tensor, "b t 1 n p"]:
         """exp(i delta) per latent frame; exactly 1 where the pose is not valid."""
-        delta = self.mlp(descriptor).float() * valid[..., None]
+        delta = self.mlp(descriptor.to(next(self.mlp.parameters()).dtype)).float() * valid[..., None]
         delta = delta.unflatten(-1, (self.heads, self.pairs))
         delta = nn.functional.pad(delta, (0, self.all_pairs - self.pairs))  # temporal pairs come first
         return torch.polar(torch.ones_like(delta), delta)[:, :, None]
 
 
 class CameraResidual(nn.Module):
-    """W_Delta on [feature, camera embedding], folded into the projection before or after attention.
+    """W_Delta on [feature, camera embedding], folded into the projection before or beside attention.
 
     Source: ReMind Eq. 3 as its authors implement it, a linear map on the concatenation. It is linear in the
     feature, W_Delta [v; e] = A v + B e, hence (I + A) W_V x + (I + A) b_V + B e for the value and
@@ -127,6 +88,7 @@ class CameraResidual(nn.Module):
         super().__init__()
         self.feature = nn.Parameter(torch.zeros(dim, dim))
         self.camera = nn.Parameter(torch.zeros(dim, 6))
+        self.is_folded = False
 
     def folded_value(self, value: nn.Linear) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
         """(I + A) W_V and (I + A) b_V."""
@@ -136,6 +98,44 @@ class CameraResidual(nn.Module):
         """W_O + A' and b_O."""
         return output.weight + self.feature, output.bias
 
+    def value(
+        self, projection: nn.Linear, x: Float[Tensor, "b t l d"], cameras: CameraConditions | None
+    ) -> Float[Tensor, "b t l d"]:
+        """v + W_Delta [v; e of the inverse camera], by the cheaper order: one matrix product, or a second pass."""
+        if self.is_folded:
+            v = projection(x)
+        elif x.shape[:-1].numel() > x.shape[-1]:
+            v = linear(x, *self.folded_value(projection))
+        else:
+            v = projection(x)
+            v = v + linear(v, self.feature)
+        return v if cameras is None else v + self.frame_bias(cameras.inverse_6dof, cameras.valid)
+
+    def output(
+        self, projection: nn.Linear, y: Float[Tensor, "b t l d"], cameras: CameraConditions | None
+    ) -> Float[Tensor, "b t l d"]:
+        """W_O y + W_Delta [y; e of the camera]."""
+        out = projection(y) if self.is_folded else linear(y, *self.folded_output(projection))
+        return out if cameras is None else out + self.frame_bias(cameras.pose_6dof, cameras.valid)
+
+    @torch.no_grad()
+    def fold_into_value(self, value: nn.Linear) -> None:
+        """Let the projection carry A for good; for inference."""
+        weight, bias = self.folded_value(value)
+        value.weight.copy_(weight)
+        value.bias.copy_(bias)
+        self._forget_feature()
+
+    @torch.no_grad()
+    def fold_into_output(self, output: nn.Linear) -> None:
+        """Let the projection carry A' for good; for inference."""
+        output.weight.copy_(self.folded_output(output)[0])
+        self._forget_feature()
+
+    def _forget_feature(self) -> None:
+        self.feature.zero_()  # so that saved weights still mean the same model
+        self.is_folded = True
+
     def frame_bias(self, embedding: Float[Tensor, "b t 6"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, "b t 1 d"]:
         """B e per latent frame, zero where the pose is not valid."""
-        return (nn.functional.linear(embedding, self.camera) * valid[..., None])[:, :, None]
+        return (linear(embedding.to(self.camera.dtype), self.camera) * valid[..., None])[:, :, None]
