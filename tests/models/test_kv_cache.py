@@ -167,6 +167,6 @@ def test_a_chunk_of_another_batch_or_size_is_refused(
     config: DiTConfig, cache: StreamingKVCache, wrong: dict
 ) -> None:
     cache.open(0, 0, "clean")
+    x = one_chunk(config, 0.0, **wrong)
     with pytest.raises(InputError, match="batch 2, 6 tokens"):
-        x = one_chunk(config, 0.0, **wrong)
         cache.attend(0, x, x, x)
