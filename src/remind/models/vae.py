@@ -36,7 +36,7 @@ class WanVAE:
     Frames and latents that come out are on the VAE's device; latents and unrounded frames are float32.
 
     Args:
-        module: an `AutoencoderKLWan` of the 2.1 family (16 channels, strides 4 and 8), frozen; only its tile size is set.
+        module: a frozen `AutoencoderKLWan` of the 2.1 family (16 channels, strides 4 and 8); only its tiling is set.
         tile_px: None = whole frames. Otherwise `encode` and `decode` cut larger frames in square tiles of this side, a
             multiple of 32, that overlap by a quarter and are blended linearly: diffusers' own tiling, which bounds
             memory. An approximation: a tile does not see beyond its edge, neither through convolutions nor through the
