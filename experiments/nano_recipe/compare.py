@@ -63,11 +63,11 @@ VARIANTS: dict[str, tuple[Change, ...]] = {
     "wan_rope": (model(rope_theta=1e4, rope_grid_scale=1.0),),
     "muon_0.01": (config(muon_learning_rate=0.01),),
     "muon_0.02": (config(muon_learning_rate=0.02),),
-    "muon_0.04": (config(muon_learning_rate=0.04),),
+
     "muon_0.08": (config(muon_learning_rate=0.08),),
-    "adamw_rate_3e-3": (config(learning_rate=3e-3),),
+    "rate_1.2e-3": (config(learning_rate=1.2e-3),),
     "wide": (model(dim=192, ffn_dim=768, num_heads=6, num_layers=4),),
-    "shift_4": (step(sigma_shift=4.0),),
+    "shift_2": (step(sigma_shift=2.0),),
     "no_delta_loss": (step(use_delta_loss=False),),
 }
 

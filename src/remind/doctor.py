@@ -45,9 +45,12 @@ class OptionalPackage:
 
 
 _DATA, _DEV = "pip install 'remind-video[data]'", "pip install -e '.[dev]', or `make test`"
+_WAN = "pip install 'remind-video[wan]'"
 OPTIONAL_PACKAGES = (
     OptionalPackage("scenedetect", "remind data build", _DATA),
     OptionalPackage("cv2", "remind data build", _DATA),
+    OptionalPackage("diffusers", "Wan VAE and text encoder", _WAN),
+    OptionalPackage("transformers", "Wan VAE and text encoder", _WAN),
     OptionalPackage("pytest", "tests", _DEV),
     OptionalPackage("hypothesis", "tests", _DEV),
     OptionalPackage("beartype", "tests", _DEV),

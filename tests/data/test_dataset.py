@@ -120,11 +120,13 @@ def test_a_world_bank_comes_back_from_the_cache_as_it_was_rendered(
 
     clips = [make_world_clip(seed, hw=(16, 16), num_frames=57) for seed in range(4)]
     by_hand = MemoryBank.from_clips(iter([(c.clean, c.degraded, c.recipe) for c in clips]), codec, encoder)
-    assert same_samples(first, by_hand)
+    # Pixels are the same bits in every process; a matrix product in another one may round its last bit otherwise.
+    for name, tensor in first.tensors.items():
+        torch.testing.assert_close(tensor, by_hand.tensors[name], atol=1e-5, rtol=0)
     for i, clip in enumerate(clips):
         sample = first[i]
-        assert torch.equal(sample.clean, codec.encode(clip.clean.rgb[None])[0])
-        assert torch.equal(sample.degraded, codec.encode(clip.degraded.rgb[None])[0])
+        torch.testing.assert_close(sample.clean, codec.encode(clip.clean.rgb[None])[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(sample.degraded, codec.encode(clip.degraded.rgb[None])[0], atol=1e-5, rtol=0)
         assert sample.graph == clip.graph
         assert torch.equal(sample.degraded_text, encoder(chunk_prompts(clip.clean.caption, clip.schedule)))
         assert torch.equal(sample.clean_text, encoder(chunk_prompts(clip.clean.caption, Schedule(57))))

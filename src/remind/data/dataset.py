@@ -30,7 +30,7 @@ from remind.errors import InputError, StoreError
 from remind.frame_graph import FrameGraph, Schedule
 from remind.models.camera_conditions import camera_conditions
 from remind.models.codec import LinearCodec
-from remind.models.text import WordHashEncoder
+from remind.models.text import TextEncoder
 from remind.prompt_schedule import chunk_prompts
 from remind.world import FAMILIES
 
@@ -96,7 +96,7 @@ class MemoryBank(Sequence[MemorySample]):
     """Samples in memory; texts are embedded on access."""
 
     def __init__(self, tensors: dict[str, Tensor], recipes: list[InterruptionRecipe], captions: list[str],
-                 encoder: WordHashEncoder, num_frames: int):
+                 encoder: TextEncoder, num_frames: int):
         self.tensors, self.recipes, self.captions = tensors, recipes, captions
         self.encoder, self.num_frames = encoder, num_frames
 
@@ -117,7 +117,7 @@ class MemoryBank(Sequence[MemorySample]):
 
     @staticmethod
     def from_clips(
-        clips: Iterator[tuple[Clip, Clip, InterruptionRecipe]], codec: LinearCodec, encoder: WordHashEncoder
+        clips: Iterator[tuple[Clip, Clip, InterruptionRecipe]], codec: LinearCodec, encoder: TextEncoder
     ) -> MemoryBank:
         """Encode (clean, degraded, recipe) triples.
 
@@ -137,7 +137,7 @@ class MemoryBank(Sequence[MemorySample]):
         return MemoryBank(tensors, recipes, captions, encoder, num_frames)
 
     @staticmethod
-    def from_store(store: ClipStore, codec: LinearCodec, encoder: WordHashEncoder,
+    def from_store(store: ClipStore, codec: LinearCodec, encoder: TextEncoder,
                    hw: tuple[int, int]) -> MemoryBank:
         """All clips of a store, degraded by their recipes on load.
 
@@ -157,7 +157,7 @@ class MemoryBank(Sequence[MemorySample]):
 
     @staticmethod
     def world(
-        spec: WorldBankSpec, codec: LinearCodec, encoder: WordHashEncoder, *, workers: int = 1,
+        spec: WorldBankSpec, codec: LinearCodec, encoder: TextEncoder, *, workers: int = 1,
         cache_dir: Path | None = None, progress: Progress | None = None,
     ) -> MemoryBank:
         """Render the world clips of a spec, or read them from the cache folder.

@@ -21,7 +21,7 @@ from remind.models.camera_conditions import camera_conditions
 from remind.models.checkpoint import load_checkpoint
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
-from remind.models.text import WordHashEncoder
+from remind.models.text import TextEncoder, WordHashEncoder
 from remind.prompt_schedule import chunk_prompts
 
 SHIPPED = ("nano", "nano-base", "nano-matched")
@@ -57,7 +57,7 @@ class RemindPipeline:
 
     def __init__(self, model: CausalVideoDiT, codec: LinearCodec, config: dict[str, Any]):
         self.model, self.codec, self.config = model, codec, config
-        self.encoder = WordHashEncoder(model.config.text_dim, model.config.text_len)
+        self.encoder: TextEncoder = WordHashEncoder(model.config.text_dim, model.config.text_len)
 
     @staticmethod
     def from_pretrained(name_or_folder: str | Path) -> RemindPipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -111,9 +112,10 @@ class DiTConfig:
 
 _PRESETS: dict[str, dict[str, Any]] = {
     # 4 tokens of 64 numbers per latent frame at 32x32 px: a token stays well below the width.
+    # Wan's rotary base and unit steps leave neighbours of a 2x2 grid alike; here they are half a turn apart.
     "nano": {"dim": 128, "ffn_dim": 512, "num_heads": 4, "num_layers": 6, "freq_dim": 64, "text_dim": 64,
-             "text_len": 24, "camera_hidden": 64},
+             "text_len": 24, "camera_hidden": 64, "rope_theta": 100.0, "rope_grid_scale": math.pi},
     "tiny": {"dim": 192, "ffn_dim": 768, "num_heads": 6, "num_layers": 8, "freq_dim": 64, "text_dim": 64,
-             "text_len": 24, "camera_hidden": 64},
+             "text_len": 24, "camera_hidden": 64, "rope_theta": 100.0, "rope_grid_scale": math.pi / 2},
     "wan-1.3b": {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30},
 }

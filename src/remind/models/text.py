@@ -1,4 +1,4 @@
-"""Text embeddings for the small models: a deterministic word-hash encoder with no weights."""
+"""What a text encoder is, and the one of the small models: a deterministic word-hash encoder with no weights."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Prompts to embeddings: `text_len` positions of width `dim`, zero after a prompt's end, on any device."""
+
+    dim: int
+    text_len: int
+
+    def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "b s d"]: ...
 
 
 @lru_cache(maxsize=65536)

@@ -17,8 +17,10 @@ def tiny(arm: Arm) -> TrainConfig:
         hw=(64, 64),
         steps=6000,
         batch_size=16,
-        learning_rate=1e-3,
-        bank_size=3072,
-        step=StepOptions(sigma_shift=3.0),
+        optimizer="muon",  # as nano; not compared at this size
+        learning_rate=3e-3,
+        muon_learning_rate=0.04,
+        bank_size=4096,
+        step=StepOptions(sigma_shift=4.0),
         **arm_settings(arm),
     )
