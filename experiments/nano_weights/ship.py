@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 import tyro
 
-from remind.models.checkpoint import load_checkpoint, save_checkpoint
+from remind.models.checkpoint import load_run, save_checkpoint
 
 PACKAGE = Path(__file__).parents[2] / "src/remind/assets/checkpoints"
 
 
 def main(runs: tuple[Path, ...]) -> None:
     for run in runs:
-        model, config = load_checkpoint(run)
+        model, config = load_run(run)
         about = {k: v for k, v in config.items() if k not in ("format", "model")}
         state = {k: v.to(torch.float16) for k, v in model.state_dict().items()}
         save_checkpoint(PACKAGE / run.name, model.config, state, about)

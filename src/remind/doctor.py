@@ -55,6 +55,8 @@ OPTIONAL_PACKAGES = (
     OptionalPackage("hypothesis", "tests", _DEV),
     OptionalPackage("beartype", "tests", _DEV),
     OptionalPackage("xdist", "tests", _DEV),
+    OptionalPackage("diffusers", "tests", _DEV),
+    OptionalPackage("accelerate", "tests", _DEV),
     OptionalPackage("ruff", "lint", _DEV),
     OptionalPackage("mypy", "lint", _DEV),
     OptionalPackage("importlinter", "lint", _DEV),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from remind.errors import CheckpointError, RemindError
-from remind.models.checkpoint import load_checkpoint, load_strictly, save_checkpoint
+from remind.models.checkpoint import load_run, load_strictly, save_checkpoint
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
 
@@ -29,7 +29,7 @@ def edit_config(folder: Path, **changes: object) -> None:
 
 @torch.no_grad()
 def test_a_round_trip_is_bitwise(model: CausalVideoDiT, config: DiTConfig, folder: Path) -> None:
-    again, about = load_checkpoint(folder)
+    again, about = load_run(folder)
     assert again.config == config
     assert not again.training
     assert about["steps_done"] == 7
@@ -61,7 +61,7 @@ def test_every_key_that_does_not_fit_is_named(model: CausalVideoDiT) -> None:
 def test_a_checkpoint_of_another_size_is_refused_by_name(folder: Path, config: DiTConfig) -> None:
     edit_config(folder, model={**config.to_json(), "num_layers": 4})
     with pytest.raises(CheckpointError, match=r"missing \['blocks.3"):
-        load_checkpoint(folder)
+        load_run(folder)
 
 
 @pytest.mark.parametrize("size", [0, 5, 200, 5000])
@@ -69,45 +69,45 @@ def test_a_truncated_file_is_damaged(folder: Path, size: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CheckpointError, match=r"model.safetensors is damaged"):
-        load_checkpoint(folder)
+        load_run(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": '])
 def test_a_damaged_config_is_said(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
-        load_checkpoint(folder)
+        load_run(folder)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"format": "remind-checkpoint-1"}', '{"format": "other", "model": {}}'])
 def test_another_format_is_said(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match="another format"):
-        load_checkpoint(folder)
+        load_run(folder)
 
 
 def test_unknown_and_missing_config_fields_are_named(folder: Path, config: DiTConfig) -> None:
     edit_config(folder, model={**config.to_json(), "sparkle": 1})
     with pytest.raises(CheckpointError, match=r"unknown fields.*sparkle"):
-        load_checkpoint(folder)
+        load_run(folder)
     edit_config(folder, model={k: v for k, v in config.to_json().items() if k != "ffn_dim"})
     with pytest.raises(CheckpointError, match=r"incomplete.*ffn_dim"):
-        load_checkpoint(folder)
+        load_run(folder)
 
 
 def test_impossible_config_values_are_errors_of_ours(folder: Path, config: DiTConfig) -> None:
     for change in ({"num_heads": 7}, {"num_heads": 0}, {"dim": "wide"}):
         edit_config(folder, model={**config.to_json(), **change})
         with pytest.raises(RemindError):
-            load_checkpoint(folder)
+            load_run(folder)
 
 
 def test_what_is_no_checkpoint_folder_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint folder.*config.json"):
-        load_checkpoint(tmp_path / "nowhere")
+        load_run(tmp_path / "nowhere")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint folder.*model.safetensors"):
-        load_checkpoint(folder)
+        load_run(folder)
 
 
 def test_a_config_survives_json() -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from remind.data.dataset import Mixture
 from remind.errors import CheckpointError, InputError, RemindError
-from remind.models.checkpoint import load_checkpoint
+from remind.models.checkpoint import load_run
 from remind.recipes import RECIPES, recipe
 from remind.recipes.arms import arm_settings
 from remind.training.config import TrainConfig
@@ -94,7 +94,7 @@ def test_a_run_leaves_a_checkpoint_that_says_what_made_it(straight: Path) -> Non
     assert sorted(p.name for p in straight.iterdir()) == [
         "config.json", "metrics.jsonl", "model.safetensors", "state.pt"
     ]  # fmt: skip
-    model, about = load_checkpoint(straight)
+    model, about = load_run(straight)
     assert about["steps_done"] == 6
     assert about["commit"] == "abc"
     assert about["train"] == json.loads(json.dumps(CONFIG.to_json()))

@@ -18,7 +18,7 @@ from remind.errors import CheckpointError, InputError
 from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule
 from remind.inference.rollout import Conditions, Glance, KnockOut, Sampler, rollout
 from remind.models.camera_conditions import camera_conditions
-from remind.models.checkpoint import load_checkpoint
+from remind.models.checkpoint import load_run
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.models.text import TextEncoder, WordHashEncoder
@@ -75,7 +75,7 @@ class RemindPipeline:
         if not folder.is_dir():
             raise CheckpointError("no such checkpoint", got=name_or_folder,
                                   expected=f"a folder, or one of {', '.join(SHIPPED)}")
-        model, config = load_checkpoint(folder)
+        model, config = load_run(folder)
         codec = LinearCodec.load()
         trained_with = config.get("codec")
         if trained_with is not None and trained_with != codec.digest:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +28,15 @@ def save_checkpoint(
     Args:
         about: what made it (training config, command, commit, seed, steps, data, licences), JSON values.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, "model": model_config.to_json(), **about}
-    temporary = folder / f".model.{os.getpid()}.partial"
-    save_file({k: v.detach().contiguous() for k, v in state.items()}, str(temporary),
-              {"format": FORMAT, "about": json.dumps(about)})
-    temporary.replace(folder / "model.safetensors")
-    temporary = folder / f".config.{os.getpid()}.partial"
-    temporary.write_text(json.dumps(config, indent=1) + "\n")
-    temporary.replace(folder / "config.json")
+    with whole_file(folder / "model.safetensors") as file:
+        save_file({k: v.detach().contiguous() for k, v in state.items()}, str(file),
+                  {"format": FORMAT, "about": json.dumps(about)})
+    with whole_file(folder / "config.json") as file:
+        file.write_text(json.dumps(config, indent=1) + "\n")
 
 
-def load_checkpoint(folder: Path) -> tuple[CausalVideoDiT, dict[str, Any]]:
+def load_run(folder: Path) -> tuple[CausalVideoDiT, dict[str, Any]]:
     """The model and its whole `config.json`.
 
     Raises:
@@ -70,13 +69,35 @@ def load_strictly(model: CausalVideoDiT, state: dict[str, Tensor]) -> None:
     Raises:
         CheckpointError: any such key.
     """
-    own = model.state_dict()
-    missing = sorted(set(own) - set(state))
-    unexpected = sorted(set(state) - set(own))
-    shapes = [f"{k} {tuple(state[k].shape)} != {tuple(own[k].shape)}"
-              for k in sorted(set(own) & set(state)) if own[k].shape != state[k].shape]
+    check_fit({k: tuple(v.shape) for k, v in model.state_dict().items()}, {k: tuple(v.shape) for k, v in state.items()},
+              fix="use the config.json that was written with these weights")
+    model.load_state_dict(state)
+
+
+def check_fit(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]], *, fix: str) -> None:
+    """Compare the names and shapes of weights with those of a model.
+
+    Args:
+        fix: what to tell whoever meets the error.
+
+    Raises:
+        CheckpointError: any key that is missing, unexpected or of another shape; all are named.
+    """
+    missing = sorted(set(expected) - set(got))
+    unexpected = sorted(set(got) - set(expected))
+    shapes = [f"{k} {got[k]} != {expected[k]}" for k in sorted(set(expected) & set(got)) if got[k] != expected[k]]
     if missing or unexpected or shapes:
         raise CheckpointError("the weights do not fit the model",
-                              got=f"missing {missing}; unexpected {unexpected}; other shapes {shapes}",
-                              fix="use the config.json that was written with these weights")
-    model.load_state_dict(state)
+                              got=f"missing {missing}; unexpected {unexpected}; other shapes {shapes}", fix=fix)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A name to write to that becomes `target` when all went well, and nothing otherwise."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
