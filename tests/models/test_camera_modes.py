@@ -25,7 +25,8 @@ from .conftest import make_inputs
 BASE = DiTConfig(dim=48, ffn_dim=96, num_heads=4, num_layers=3, freq_dim=32, text_dim=20, text_len=7, camera_hidden=16)
 MODES: dict[str, DiTConfig] = {
     "none": BASE,
-    "qk": replace(BASE, camera_mode="qk", phase_per_head=True),
+    "qk": replace(BASE, camera_mode="qk"),
+    "qk per head": replace(BASE, camera_mode="qk", phase_per_head=True),
     "vo": replace(BASE, camera_mode="vo"),
     "full": replace(BASE, camera_mode="full"),
     "full temporal": replace(BASE, camera_mode="full", phase_pairs="temporal"),
@@ -108,7 +109,8 @@ def test_int8_memory_errs_by_little(mode: str) -> None:
 
 @every_camera_mode
 @torch.no_grad()
-def test_at_the_start_every_mode_is_the_plain_model_bitwise(mode: str) -> None:
+def test_at_the_start_every_mode_is_the_plain_model(mode: str) -> None:
+    """Bitwise; but where every head has its own phases the same products run in another order."""
     torch.manual_seed(3)
     fresh = CausalVideoDiT(MODES[mode]).eval()
     nn.init.normal_(fresh.head.head.weight)
@@ -116,8 +118,9 @@ def test_at_the_start_every_mode_is_the_plain_model_bitwise(mode: str) -> None:
     plain.load_state_dict({k: v for k, v in fresh.state_dict().items() if "camera_" not in k})
     x = make_inputs(BASE)
     without = plain(**{**x, "cameras": None})
-    assert torch.equal(fresh(**x), without)
-    assert torch.equal(fresh(**{**x, "cameras": None}), without)
+    limit = 1e-5 if mode in ("qk per head", "dual") else 0.0
+    assert (fresh(**x) - without).abs().max() <= limit
+    assert (fresh(**{**x, "cameras": None}) - without).abs().max() <= limit
 
 
 @every_camera_mode
@@ -127,7 +130,7 @@ def test_cameras_matter_and_invalid_ones_are_no_cameras(mode: str) -> None:
     none = model(**{**x, "cameras": None})
     nothing = torch.zeros_like(x["sigmas"], dtype=torch.bool)
     invalid = model(**{**x, "cameras": torch.full_like(x["cameras"], float("nan"))}, camera_valid=nothing)
-    assert (none - invalid).abs().max() < 1e-6
+    assert (none - invalid).abs().max() < 1e-5
     assert (model(**x) - none).abs().max() > 1e-2
 
 
@@ -186,7 +189,7 @@ def test_what_depends_on_the_frame_cannot_be_folded() -> None:
 def test_eq_3_projective_carries_to_the_world_and_back_to_the_camera() -> None:
     torch.manual_seed(0)
     cameras = make_inputs(BASE)["cameras"][:1, :2].double()
-    conditions = CameraConditions(cameras.float(), torch.tensor([[True, False]]))
+    conditions = CameraConditions(cameras.float(), torch.tensor([[True, False]]), MODES["full prope"])
     residual, projection = ProjectiveResidual(8), nn.Linear(8, 8)
     residual.feature.normal_()
     x = torch.randn(1, 2, 3, 8)
@@ -223,7 +226,7 @@ def test_the_second_branch_sees_relative_cameras_alone() -> None:
 
     def run(cameras: Tensor, start: float = 0.0) -> Tensor:
         rotors = position_rotors(start + torch.arange(6.0)[None], (2, 2), BASE)[:, :, :, None]
-        conditions = CameraConditions(cameras, torch.ones(1, 6, dtype=torch.bool))
+        conditions = CameraConditions(cameras, torch.ones(1, 6, dtype=torch.bool), MODES["dual"])
         return layer(x, rotors, conditions, ChunkMask.causal(2), None, None)
 
     turned, one = cameras.clone(), cameras.clone()
@@ -244,9 +247,10 @@ def test_the_second_branch_is_prope_written_out() -> None:
     x, cameras = torch.randn(1, 3, 1, 48), make_inputs(BASE, batch=1, chunks=1)["cameras"]
     valid = torch.ones(1, 3, dtype=torch.bool)
     rotors = position_rotors(torch.arange(3.0)[None], (1, 1), BASE)[:, :, :, None]
-    with_branch = layer(x, rotors, CameraConditions(cameras, valid), None, None, None)
+    conditions = CameraConditions(cameras, valid, MODES["dual"])
+    with_branch = layer(x, rotors, conditions, None, None, None)
     layer.camera_branch_output.weight.zero_()
-    branch = with_branch - layer(x, rotors, CameraConditions(cameras, valid), None, None, None)
+    branch = with_branch - layer(x, rotors, conditions, None, None, None)
     p = projection_matrices(cameras, valid)[0].double()
     q, k = layer.norm_q(layer.q(x)).double(), layer.norm_k(layer.k(x)).double()
     v = layer.v(x).double()

@@ -251,7 +251,7 @@ def test_a_whole_layer_is_eqs_2_and_3_written_out(config: DiTConfig) -> None:
     cameras, positions = inputs["cameras"], inputs["positions"]
     x = torch.randn(1, 6, 4, config.dim)
     rotors = position_rotors(positions, (2, 2), config)[:, :, :, None]
-    conditions = CameraConditions(cameras, torch.ones(1, 6, dtype=torch.bool))
+    conditions = CameraConditions(cameras, torch.ones(1, 6, dtype=torch.bool), config)
     got = layer(x, rotors, conditions, ChunkMask.causal(2), None, None)
 
     heads = config.num_heads

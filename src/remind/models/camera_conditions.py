@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from remind.clip import Cameras
 from remind.frame_graph import FRAMES_PER_LATENT, num_latent_frames
 from remind.geometry import context_scale, invert_rigid, pose_descriptor
+from remind.models.config import DiTConfig
 
 
 def camera_conditions(cameras: Cameras | None, num_frames: int) -> tuple[Float[Tensor, "t 14"], Bool[Tensor, " t"]]:
@@ -27,38 +26,30 @@ def camera_conditions(cameras: Cameras | None, num_frames: int) -> tuple[Float[T
 
 
 class CameraConditions:
-    """What a layer needs of the cameras, each computed once per forward pass and only if some layer asks."""
+    """What the layers of a camera mode need of the cameras, computed once per forward pass.
 
-    def __init__(self, descriptor: Float[Tensor, "b t 14"], valid: Bool[Tensor, "b t"]):
+    Args:
+        descriptor: pose descriptors (Eq. 1).
+        valid: which of them may be used.
+        config: whose camera mode; what another mode would need is not there.
+    """
+
+    def __init__(self, descriptor: Float[Tensor, "b t 14"], valid: Bool[Tensor, "b t"], config: DiTConfig):
         # An identity pose stands in where there is none, so that no derivative meets an all-zero "rotation".
         identity = torch.zeros_like(descriptor[0, 0])
         identity[[0, 4, 8]] = 1
         self.descriptor = torch.where(valid[..., None], descriptor, identity)
         self.valid = valid
-
-    @cached_property
-    def pose_6dof(self) -> Float[Tensor, "b t 6"]:
-        return camera_6dof(self.descriptor, inverse=False)
-
-    @cached_property
-    def inverse_6dof(self) -> Float[Tensor, "b t 6"]:
-        return camera_6dof(self.descriptor, inverse=True)
-
-    @cached_property
-    def c2w(self) -> Float[Tensor, "b t 4 4"]:
-        return bounded_c2w(self.descriptor, self.valid)
-
-    @cached_property
-    def w2c(self) -> Float[Tensor, "b t 4 4"]:
-        return invert_rigid(self.c2w)
-
-    @cached_property
-    def projection(self) -> Float[Tensor, "b t 4 4"]:
-        return projection_matrices(self.descriptor, self.valid)
-
-    @cached_property
-    def inverse_projection(self) -> Float[Tensor, "b t 4 4"]:
-        return torch.linalg.inv(self.projection)
+        if config.camera_mode in ("vo", "full"):
+            if config.vo_transform == "concat":
+                self.pose_6dof = camera_6dof(self.descriptor, inverse=False)
+                self.inverse_6dof = camera_6dof(self.descriptor, inverse=True)
+            else:
+                self.c2w = bounded_c2w(self.descriptor, valid)
+                self.w2c = invert_rigid(self.c2w)
+        if config.camera_mode == "dual":
+            self.projection = projection_matrices(self.descriptor, valid)
+            self.inverse_projection = torch.linalg.inv(self.projection)
 
 
 def rotation_log(rotation: Float[Tensor, "*t 3 3"]) -> Float[Tensor, "*t 3"]:

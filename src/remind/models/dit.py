@@ -167,6 +167,7 @@ class CausalVideoDiT(nn.Module):
 
         patches = rearrange(latents, "b t c (y p) (x q) -> b t (y x) (c p q)", p=rows, q=columns)
         x = linear(patches.to(self.dtype), self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        x = x.to(self.dtype)  # autocast must not make the residual stream bfloat16
         rotors = position_rotors(positions, grid_hw, config)[:, :, :, None]
         time, time_modulation = self._time(sigmas)
         if text_of_chunk is None:
@@ -177,7 +178,7 @@ class CausalVideoDiT(nn.Module):
         conditions = None
         if cameras is not None and config.camera_mode != "none":
             valid = torch.ones_like(sigmas, dtype=torch.bool) if camera_valid is None else camera_valid
-            conditions = CameraConditions(cameras, valid)
+            conditions = CameraConditions(cameras, valid, config)
 
         mask: ChunkMask | None = None
         if cache is None and attention != "bidirectional":
