@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from remind.errors import CheckpointError
-from remind.models import CausalVideoDiT, DiTConfig, load_checkpoint
+from remind.models import CausalVideoDiT, DiTConfig, export_wan, load_checkpoint
 from remind.models.checkpoint import save_checkpoint
 from remind.models.convert import expected_shapes, new_parameters
 
@@ -224,6 +224,25 @@ def test_cameras_that_a_file_lacks_start_at_nothing(tmp_path: Path, caplog: pyte
     assert all(w.abs().max() > 0 for w in hidden)
     assert not torch.equal(*hidden)
     assert all(not state[name].any() for name in new if ".mlp.0." not in name)
+
+
+@pytest.mark.parametrize(
+    "mode", [{"camera_mode": "qk"}, {"camera_mode": "vo"}, {"camera_mode": "vo", "vo_transform": "prope"},
+             {"camera_mode": "full", "vo_transform": "prope"}, {"camera_mode": "dual"}],
+)  # fmt: skip
+@torch.no_grad()
+def test_weights_without_cameras_load_into_every_camera_mode(mode: dict, tmp_path: Path) -> None:
+    plain = random_model(CONFIG)
+    with_cameras = DiTConfig(**{**vars(CONFIG), **mode, "camera_hidden": 12})
+    folder = write_wan(tmp_path / "w", CONFIG, dict(plain.state_dict()))
+    model = CausalVideoDiT(with_cameras).eval()
+    model.load_state_dict(load_checkpoint(folder, with_cameras)[1])
+    x = make_inputs(CONFIG, chunks=2)
+    x["text"] = x["text"][:, :, :9]
+    without = plain(**{k: v for k, v in x.items() if k != "cameras"})
+    assert (model(**x) - without).abs().max() < 1e-5
+    export_wan(model, tmp_path / "again.safetensors")  # cameras that do nothing are left out
+    assert_same(load_checkpoint(tmp_path / "again.safetensors")[1], dict(plain.state_dict()))
 
 
 def test_new_parameters_do_not_depend_on_what_else_is_there(model: CausalVideoDiT, config: DiTConfig) -> None:

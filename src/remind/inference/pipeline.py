@@ -76,6 +76,8 @@ class RemindPipeline:
             raise CheckpointError("no such checkpoint", got=name_or_folder,
                                   expected=f"a folder, or one of {', '.join(SHIPPED)}")
         model, config = load_run(folder)
+        if model.config.vo_transform == "concat":
+            model.fold_cameras()
         codec = LinearCodec.load()
         trained_with = config.get("codec")
         if trained_with is not None and trained_with != codec.digest:

@@ -16,7 +16,7 @@ from remind.models.checkpoint_files import StoredTensor, Weights, open_checkpoin
 from remind.models.checkpoint_names import from_diffusers, image_names, is_diffusers, without_wrappers
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
-from remind.models.pm_rope import CameraPhase, CameraResidual
+from remind.models.pm_rope import CameraPhase
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +128,9 @@ def _meta_model(config: DiTConfig) -> CausalVideoDiT:
 
 
 def _camera_modules(config: DiTConfig) -> dict[str, nn.Module]:
+    """All that a camera mode adds to a layer, whatever the mode: it is named `camera_*`."""
     return {name: module for name, module in _meta_model(config).named_modules()
-            if isinstance(module, CameraPhase | CameraResidual)}
+            if name.rpartition(".")[2].startswith("camera_")}
 
 
 def _new_names(config: DiTConfig, names: Container[str]) -> set[str]:
