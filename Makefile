@@ -46,7 +46,7 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import rule of docs/architecture.md
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
 
-bench: $(DEMO_STAMP) ## measure speed: every script in benchmarks/, JSON into benchmarks/results/
+bench: $(DEV_STAMP) ## measure speed: every script in benchmarks/, JSON into benchmarks/results/
 	@mkdir -p benchmarks/results
 	@set -e; for script in benchmarks/*.py; do \
 		[ -e "$$script" ] || { echo "benchmarks/ holds no script" >&2; exit 2; }; \
