@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import tyro
+from nano import gemm_gflops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,18 +35,6 @@ Timed = Callable[[], object]
 MIDDLE = DiTConfig(dim=384, ffn_dim=1536, num_heads=6, num_layers=8, freq_dim=256, text_dim=64, text_len=24,
                    camera_hidden=64)  # fmt: skip
 GRID = (10, 10)  # 100 tokens per latent frame
-
-
-def gemm_gflops(m: int, k: int, n: int, seconds: float = 1.0) -> float:
-    """Rate of torch.matmul, GFLOP/s."""
-    a, b = torch.randn(m, k), torch.randn(k, n)
-    for _ in range(3):
-        a @ b
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        a @ b
-        done += 1
-    return 2 * m * k * n * done / (time.perf_counter() - start) / 1e9
 
 
 def alternately(runs: dict[str, Timed], repeats: int) -> dict[str, float]:
