@@ -20,6 +20,7 @@ def main(runs: tuple[Path, ...]) -> None:
     for run in runs:
         model, config = load_run(run)
         about = {k: v for k, v in config.items() if k not in ("format", "model")}
+        about["command"] = " ".join(Path(word).name if "/" in word else word for word in about["command"].split())
         state = {k: v.to(torch.float16) for k, v in model.state_dict().items()}
         save_checkpoint(PACKAGE / run.name, model.config, state, about)
         print(PACKAGE / run.name, sum(f.stat().st_size for f in (PACKAGE / run.name).iterdir()), "bytes")
