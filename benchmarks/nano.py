@@ -22,6 +22,7 @@ from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
 from remind.training.allocator import keep_freed_memory
 from remind.training.launch import git_commit, machine_facts
+from remind.training.optimizers import build_optimizers
 from remind.training.step import losses
 from remind.training.trainer import make_batch
 
@@ -64,7 +65,7 @@ def main(out: Path | None = None, steps: int = 12, clips: int = 64) -> None:
     bank = MemoryBank.world(WorldBankSpec(clips, config.hw), codec, encoder)
     mixture = Mixture([bank], [1.0], 0)
     model = CausalVideoDiT(config.model)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    optimizers = build_optimizers(model, config)
 
     flops = 0
     elapsed = []
@@ -72,8 +73,9 @@ def main(out: Path | None = None, steps: int = 12, clips: int = 64) -> None:
         start = time.perf_counter()
         batch, _ = make_batch(config, mixture, step)
         losses(model, batch, config.step)[0].backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         elapsed.append(time.perf_counter() - start)
     for step in range(3, steps + 3):
         batch, _ = make_batch(config, mixture, step)
