@@ -90,7 +90,7 @@ def generate(
     interrupt: Literal["light_toggle", "occluder", "zoom"] = "light_toggle",
     prompt: str = "",
     start_s: float = 0.0,
-    steps: int = 8,
+    steps: int = 4,
     seed: int = 0,
     compare: bool = False,
 ) -> None:
@@ -113,8 +113,10 @@ def generate(
     from remind.generate import GenerateRequest
     from remind.generate import generate as run
 
-    run(GenerateRequest(out=out, checkpoint=checkpoint, video=video, image=image, interrupt=interrupt, prompt=prompt,
-                        start_s=start_s, steps=steps, seed=seed, compare=compare))
+    made = run(GenerateRequest(out=out, checkpoint=checkpoint, video=video, image=image, interrupt=interrupt,
+                               prompt=prompt, start_s=start_s, steps=steps, seed=seed, compare=compare))
+    print(f"wrote {out} ({' | '.join(made['columns'])}), generated from frame {made['first_generated_frame']}; "
+          f"chunks {made['graph']} (A anchor, x degraded, R recovery); how to make it again: {out}.json")
 
 
 def data_build(

@@ -52,7 +52,7 @@ class GenerateRequest:
     interrupt: InterruptionKind = "light_toggle"
     prompt: str = ""
     start_s: float = 0.0
-    steps: int = 8
+    steps: int = 4
     seed: int = 0
     compare: bool = False
 

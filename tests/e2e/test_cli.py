@@ -86,6 +86,7 @@ def test_a_video_goes_on_through_darkness(folder: Path, run: Path, moving_video:
         done = remind("generate", "--checkpoint", run, "--video", moving_video, "--interrupt", "light_toggle",
                       "--out", folder / name, "--seed", 5, cwd=folder)
         assert done.returncode == 0, done.stderr
+        assert f"wrote {folder / name} (generated), generated from frame" in done.stdout
         return (folder / name).read_bytes()
 
     assert make("a.mp4") == make("b.mp4")

@@ -15,6 +15,10 @@ def config() -> DiTConfig:
 
 @pytest.fixture
 def model(config: DiTConfig) -> CausalVideoDiT:
+    return trained(config)
+
+
+def trained(config: DiTConfig) -> CausalVideoDiT:
     """Every zero-initialised weight is filled: a parity test must not pass because a branch is silent."""
     torch.manual_seed(0)
     model = CausalVideoDiT(config)

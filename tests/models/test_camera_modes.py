@@ -20,7 +20,7 @@ from remind.models.pm_rope import position_rotors
 from remind.models.projective import ProjectiveResidual, transform_groups
 from remind.models.self_attention import SelfAttention
 
-from .conftest import make_inputs
+from .conftest import make_inputs, trained
 
 BASE = DiTConfig(dim=48, ffn_dim=96, num_heads=4, num_layers=3, freq_dim=32, text_dim=20, text_len=7, camera_hidden=16)
 MODES: dict[str, DiTConfig] = {
@@ -40,17 +40,6 @@ every_camera_mode = pytest.mark.parametrize("mode", CAMERA_MODES)
 
 def frames(k: int) -> slice:
     return slice(3 * k, 3 * k + 3)
-
-
-def trained(config: DiTConfig) -> CausalVideoDiT:
-    """Every zero-initialised weight is filled, or a parity would hold because a branch is silent."""
-    torch.manual_seed(0)
-    model = CausalVideoDiT(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if (parameter == 0).all():
-                parameter.normal_(std=0.2)
-    return model.eval()
 
 
 def streamed(model: CausalVideoDiT, x: dict[str, Any], **form: Any) -> Tensor:

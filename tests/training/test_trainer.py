@@ -156,9 +156,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_samples(tmp_path: Path) -
     run = trainer(tmp_path)
     run.train_step()
     weights = {k: v.clone() for k, v in run.model.state_dict().items()}
-    for tensors in run.mixture.banks[0].tensors.values():
-        if tensors.dtype == torch.float32:
-            tensors.fill_(float("nan"))
+    for name in ("clean", "degraded"):
+        run.mixture.banks[0].tensors[name].fill_(float("nan"))
     with pytest.raises(RemindError, match=r"not finite; got nan at step 1; expected samples 3\.\.5 of seed 5"):
         run.run()
     assert run.step == 1

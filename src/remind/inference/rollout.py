@@ -29,8 +29,8 @@ class Sampler:
         shift: moves the noise levels towards 1; see `flow.shift_sigma`.
     """
 
-    steps: int = 8
-    shift: float = 2.0
+    steps: int = 4
+    shift: float = 4.0
 
 
 @dataclass(frozen=True)
