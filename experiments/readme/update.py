@@ -1,4 +1,4 @@
-"""Write README's picture and result table from a demo's `summary.json`, so that no number is typed by hand.
+"""Write picture and result tables of README and results page from a demo's `summary.json`: no number typed by hand.
 
     remind demo --out demo && python experiments/readme/update.py --demo demo
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +29,21 @@ ROWS = {
 FRAMES = (4, 12, 20, 28, 40, 52, 64, 70, 76, 80)
 
 
-def table(summary: dict) -> str:
-    heads = ("", "state progress (mean, 95 %)", "median", "error after", "within 15 %", "background PSNR")
-    lines = ["| " + " | ".join(heads) + " |",
-             "|---|---|---|---|---|---|"]
+def table(summary: dict, raw: str) -> str:
+    heads = ("", "state progress (mean, 95 %)", "median", "within 15 %", "error after", "state shown",
+             "background PSNR")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, words in ROWS.items():
         entry = summary["world"][name]
-        p, w, b = entry["state_progress"], entry["within_15"], entry["background_psnr"]
-        error = entry["after_error"]["mean"]
+        p, b = entry["state_progress"], entry["background_psnr"]
+        within, error, shown = (entry[name]["mean"] for name in ("within_15", "after_error", "shown"))
         lines.append(f"| {words} | {p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}] | {p['median']:.2f} | "
-                     f"{error:.2f} | {100 * w['mean']:.0f} % | {b['mean']:.1f} dB |")
+                     f"{100 * within:.0f} % | {error:.2f} | {100 * shown:.0f} % | {b['mean']:.1f} dB |")
     p = summary["world"]["remind"]["state_progress"]
     lines += ["", f"State progress over {p['n']} held-out clips (0 = frozen where it was last seen, 1 = where it "
               f"really is); `make demo`, {summary['run']['clips']} clips in all, commit `{summary['commit']}`, "
               f"{summary['machine']['processor']}, {summary['machine']['threads']} threads. Raw numbers: "
-              "[docs/results/nano-summary.json](docs/results/nano-summary.json)."]
+              f"[nano-summary.json]({raw})."]
     return "\n".join(lines)
 
 
@@ -84,10 +83,11 @@ def main(demo: Path, example: int | None = None, root: Path = Path()) -> None:
     if example is not None:
         (root / "docs/assets").mkdir(parents=True, exist_ok=True)
         picture(example, root / "docs/assets/recovery.png")
-    readme = root / "README.md"
-    text = re.sub(r"<!-- results -->.*?<!-- /results -->",
-                  lambda _: f"<!-- results -->\n{table(summary)}\n<!-- /results -->", readme.read_text(), flags=re.S)
-    readme.write_text(text)
+    for page, raw in (("README.md", "docs/results/nano-summary.json"), ("docs/results/nano.md", "nano-summary.json")):
+        filled = f"<!-- results -->\n{table(summary, raw)}\n<!-- /results -->"
+        text = (root / page).read_text()
+        before, _, rest = text.partition("<!-- results -->")
+        (root / page).write_text(before + filled + rest.partition("<!-- /results -->")[2])
 
 
 if __name__ == "__main__":
