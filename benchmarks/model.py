@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import statistics
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +19,13 @@ from typing import Any
 import torch
 import tyro
 from nano import gemm_gflops
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from remind.models import CausalVideoDiT, DiTConfig
 from remind.models.attention import ChunkMask
 from remind.models.checkpoint_names import to_diffusers
 from remind.models.kv_cache import StreamingKVCache
-from remind.models.memory import chunk_pass_nbytes
+from remind.models.memory import LiveBytes, chunk_pass_nbytes
 from remind.training.allocator import keep_freed_memory
 from remind.training.launch import git_commit, machine_facts
 
@@ -186,44 +184,6 @@ def measure_cameras(repeats: int) -> dict[str, Any]:
         "inference_over_none": {n: s / reading["none"] for n, s in reading.items()},
         "training_over_none": {n: s / training["none"] for n, s in training.items()},
     }  # fmt: skip
-
-
-class LiveBytes(TorchDispatchMode):
-    """Largest sum of the storages that operators made and somebody still held: what a GPU allocator would report.
-
-    Resident memory would count what the C library keeps of freed blocks too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._held: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {s._cdata for s in _storages((args, kwargs))}  # a view of a weight is not made here
-        out = func(*args, **(kwargs or {}))
-        for storage in _storages(out):
-            if storage._cdata not in given:
-                self._hold(storage)
-        return out
-
-    def _hold(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._held:
-            return
-
-        def forget(_: object) -> None:
-            del self._held[key]
-            self.now -= size
-
-        self._held[key] = weakref.ref(storage, forget)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-
-
-def _storages(tree: Any) -> list[torch.UntypedStorage]:
-    leaves = torch.utils._pytree.tree_leaves(tree)
-    return [leaf.untyped_storage() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def measure_wan_block(repeats: int) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_a_gap_left_by_an_eviction_is_not_read(config: DiTConfig, form: dict) ->
     assert look(cache, 4.0) == (3.0, [TOKENS, 2])
 
 
-def test_int8_never_holds_more_than_one_chunk_in_full_precision(config: DiTConfig, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_int8_never_holds_more_than_one_chunk_in_full_precision(config: DiTConfig) -> None:
     cache = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID, storage="int8")
     for chunk in range(2):
         remember(cache, chunk, float(chunk))
