@@ -179,6 +179,9 @@ def main() -> None:
     except RemindError as error:
         print(f"remind: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `remind --help | head`: the reader has enough; nothing may be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         print("remind: interrupted; nothing half-written is left, --resume continues a training run", file=sys.stderr)
         sys.exit(130)

@@ -81,6 +81,13 @@ def test_a_run_is_not_overwritten_and_resumes(folder: Path, run: Path, store: Pa
     assert remind("train", "nano", "--out", run, *options, "--resume", cwd=folder).returncode == 0
 
 
+def test_a_reader_that_stops_early_gets_no_traceback(folder: Path) -> None:
+    command = f'"{sys.executable}" -c "from remind.cli import main; main()" --help | head -1'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=folder, timeout=60)
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr == ""
+
+
 def test_a_video_goes_on_through_darkness(folder: Path, run: Path, moving_video: Path) -> None:
     def make(name: str) -> bytes:
         done = remind("generate", "--checkpoint", run, "--video", moving_video, "--interrupt", "light_toggle",
