@@ -117,7 +117,7 @@ def _must_agree(fields: Mapping[str, Any], stated: Mapping[str, Any], whose: str
     """Compare what both name, but for what may differ: shorter texts, other cameras, more training."""
     free = {"text_len", "max_trained_distance", "camera_mode"}
     if stated.get("camera_mode", "none") == "none":
-        free |= {"camera_hidden", "phase_pairs", "phase_per_head"}
+        free |= {"camera_hidden", "phase_pairs", "phase_per_head", "vo_transform"}
     differ = [f"{name} {fields[name]} != {stated[name]}" for name in sorted(set(fields) & set(stated) - free)
               if fields[name] != stated[name]]
     if differ:

@@ -6,6 +6,8 @@ multiplying rotors, and adding a zero offset multiplies by exactly 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
@@ -131,6 +133,11 @@ class CameraResidual(nn.Module):
         """Let the projection carry A' for good; for inference."""
         output.weight.copy_(self.folded_output(output)[0])
         self._forget_feature()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Weights that are loaded into a folded model bring features of their own."""
+        self.is_folded = False
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _forget_feature(self) -> None:
         self.feature.zero_()  # so that saved weights still mean the same model
