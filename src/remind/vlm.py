@@ -1,0 +1,1 @@
+"""One client for vision-language models: any OpenAI-compatible server, or transformers in this process."""
