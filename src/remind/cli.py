@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -166,6 +167,8 @@ def main() -> None:
     # wake too slowly for small matrices (1.6 times): spin for some microseconds, then sleep. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    logging.basicConfig(format="remind: %(message)s")  # to stderr
+    logging.getLogger("remind").setLevel(logging.INFO)  # a checkpoint's licence and what was new in it
     arguments = sys.argv[1:]
     try:
         if arguments[:1] == ["data"]:

@@ -228,3 +228,20 @@ def test_a_prefix_and_a_first_frame_exclude_each_other(model: CausalVideoDiT) ->
 def test_only_what_was_given_can_be_knocked_out(model: CausalVideoDiT) -> None:
     with pytest.raises(InputError, match=r"knocked out; got \[3\]; expected chunks below 3"):
         rollout(model, make_prefix(), make_conditions(), knocked_out=(3,))
+
+
+def test_a_prompt_is_encoded_once_and_each_chunk_reads_its_own(model: CausalVideoDiT, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """A prompt switch in the middle, and two chunks that share a prompt."""
+    conditions = make_conditions()
+    text = conditions.text.clone()
+    text[:, 3] = text[:, 2]
+    conditions = replace(conditions, text=text)
+    encoded = []
+    encode = model.encode_prompt
+    monkeypatch.setattr(model, "encode_prompt", lambda t: encoded.append(t) or encode(t))
+    got = rollout(model, make_prefix(2), conditions, sampler=FAST)
+    assert len(encoded) == 4  # chunks 0, 1, 2 and 4
+    other = replace(conditions, text=torch.cat([text[:, :4], text[:, 4:] + 1], 1))
+    changed = rollout(model, make_prefix(2), other, sampler=FAST)
+    assert torch.equal(got[:, :12], changed[:, :12])
+    assert not torch.allclose(got[:, 12:], changed[:, 12:])

@@ -133,7 +133,8 @@ def test_the_log_sum_exp_gives_the_mass_of_the_dense_softmax() -> None:
 @pytest.mark.parametrize("visibility", PATTERNS)
 def test_flex_attention_agrees_where_it_runs_unfused(visibility: tuple[tuple[int, ...], ...]) -> None:
     q, k, v = make_qkv(len(visibility))
-    got = chunk_attention(q, k, v, ChunkMask(visibility, kernel="flex"))
+    mask = ChunkMask(visibility, kernel="flex").prepare(q.shape[2] // len(visibility), q.device)
+    got = chunk_attention(q, k, v, mask)
     torch.testing.assert_close(got, naive(q, k, v, visibility), atol=1e-5, rtol=0)
 
 

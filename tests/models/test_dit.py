@@ -165,3 +165,18 @@ def test_bad_inputs_are_named(model: CausalVideoDiT, config: DiTConfig, change: 
     # `_check` by itself: the shape annotations that are on under pytest would catch some of these before it.
     with pytest.raises(InputError, match=what):
         model._check(**{**make_inputs(config), "cache": None, **change})
+
+
+def test_gelu_in_place_without_gradients_is_the_same_function() -> None:
+    from remind.models.norms import GELU
+
+    x = torch.randn(3, 50)
+    truth = torch.nn.functional.gelu(x, approximate="tanh")
+    kept = x.clone().requires_grad_()
+    with_gradient = GELU()(kept)
+    assert torch.equal(with_gradient, truth)
+    assert torch.equal(kept, x)
+    with torch.no_grad():
+        hidden = x.clone()
+        assert GELU()(hidden) is hidden
+        assert torch.equal(hidden, truth)

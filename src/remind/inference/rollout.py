@@ -14,6 +14,7 @@ from torch import Tensor
 from remind.errors import InputError
 from remind.flow import euler_step, sampling_sigmas
 from remind.frame_graph import LATENTS_PER_CHUNK, Role
+from remind.models.cross_attention import PromptContext
 from remind.models.dit import CausalVideoDiT
 from remind.models.kv_cache import CacheEntry, StreamingKVCache, grid_of
 
@@ -125,12 +126,22 @@ def rollout(
         dtype=prefix.dtype, device=prefix.device,
     )
 
+    known: dict[int, PromptContext] = {}  # of the present chunk's prompt alone: a context is large
+
+    def prompt(chunk: int) -> PromptContext:
+        if chunk not in known:
+            same = chunk - 1 in known and torch.equal(conditions.text[:, chunk], conditions.text[:, chunk - 1])
+            context = known[chunk - 1] if same else model.encode_prompt(conditions.text[:, chunk])
+            known.clear()
+            known[chunk] = context
+        return known[chunk]
+
     def forward(latents: Tensor, sigmas: Tensor, chunk: int, return_lse: bool = False):  # type: ignore[no-untyped-def]
         frames = slice(LATENTS_PER_CHUNK * chunk, LATENTS_PER_CHUNK * (chunk + 1))
         positions = torch.arange(frames.start, frames.stop, dtype=torch.float32, device=latents.device)
         cameras, valid = conditions.cameras, conditions.camera_valid
         return model(
-            latents, sigmas, positions.expand(b, -1), conditions.text[:, chunk],
+            latents, sigmas, positions.expand(b, -1), prompt(chunk),
             None if cameras is None else cameras[:, frames],
             camera_valid=None if valid is None else valid[:, frames],
             cache=cache, return_lse=return_lse,

@@ -53,6 +53,12 @@ class ChunkMask:
         """Every chunk attends every chunk."""
         return ChunkMask((tuple(range(num_chunks)),) * num_chunks)
 
+    def prepare(self, tokens_per_chunk: int, device: torch.device) -> ChunkMask | BlockMask:
+        """What attention takes: for `flex` a block mask, made once for all layers and outside whatever is compiled."""
+        if self.kernel != "flex":
+            return self
+        return _block_mask(self.visibility, tokens_per_chunk, device)
+
     def dense(self, tokens_per_chunk: int) -> Bool[Tensor, "l l"]:
         """The same as a boolean matrix, True = attend. For tests and pictures."""
         chunks = torch.zeros(len(self.visibility), len(self.visibility), dtype=torch.bool)
@@ -135,22 +141,24 @@ def _block_mask(visibility: tuple[tuple[int, ...], ...], tokens: int, device: to
 
 
 def flex_attention_by_chunk(
-    q: Float[Tensor, "b n l d"], k: Float[Tensor, "b n l d"], v: Float[Tensor, "b n l d"], mask: ChunkMask
+    q: Float[Tensor, "b n l d"], k: Float[Tensor, "b n l d"], v: Float[Tensor, "b n l d"], mask: BlockMask
 ) -> Float[Tensor, "b n l d"]:
     """The same through flex attention; fused only inside `torch.compile`, and without a backward on CPUs."""
-    block_mask = _block_mask(mask.visibility, q.shape[2] // len(mask.visibility), q.device)
-    out = flex_attention(q, k, v, block_mask=block_mask)
+    out = flex_attention(q, k, v, block_mask=mask)
     assert isinstance(out, Tensor)
     return out
 
 
 def chunk_attention(
-    q: Float[Tensor, "b n l d"], k: Float[Tensor, "b n l d"], v: Float[Tensor, "b n l d"], mask: ChunkMask
+    q: Float[Tensor, "b n l d"],
+    k: Float[Tensor, "b n l d"],
+    v: Float[Tensor, "b n l d"],
+    mask: ChunkMask | BlockMask,
 ) -> Float[Tensor, "b n l d"]:
-    """Attention under a chunk mask, by the kernel that the mask names."""
-    if mask.kernel == "prefix":
-        return prefix_attention(q, k, v, mask)
-    return (dense_attention if mask.kernel == "dense" else flex_attention_by_chunk)(q, k, v, mask)
+    """Attention under a chunk mask that `prepare` made ready, by the kernel that it names."""
+    if isinstance(mask, BlockMask):
+        return flex_attention_by_chunk(q, k, v, mask)
+    return (prefix_attention if mask.kernel == "prefix" else dense_attention)(q, k, v, mask)
 
 
 def attention_with_lse(

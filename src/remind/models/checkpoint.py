@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from torch import Tensor
 from remind.errors import CheckpointError
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
+from remind.models.licence import checkpoint_licence
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "remind-checkpoint-1"
 
@@ -60,6 +64,7 @@ def load_run(folder: Path) -> tuple[CausalVideoDiT, dict[str, Any]]:
         raise CheckpointError("model.safetensors is damaged", got=f"{folder}: {error}",
                               fix="copy the checkpoint again") from None
     load_strictly(model, state)
+    logger.info("%s: licence: %s", folder, checkpoint_licence(folder))
     return model.eval(), config
 
 

@@ -16,6 +16,7 @@ from remind.models.checkpoint_files import StoredTensor, Weights, open_checkpoin
 from remind.models.checkpoint_names import from_diffusers, image_names, is_diffusers, without_wrappers
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
+from remind.models.licence import checkpoint_licence
 from remind.models.pm_rope import CameraPhase
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def load_checkpoint(
     """
     path = Path(path)
     stored = open_checkpoint(path, weights)
+    logger.info("%s: licence: %s", path, checkpoint_licence(path))
     tensors = _under_our_names(stored.tensors)
     stated = None if stored.config is None else stated_fields(stored.config)
     if stored.config is not None and stated is None and path.is_dir():

@@ -19,6 +19,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
@@ -29,7 +30,7 @@ from remind.models.camera_conditions import CameraConditions
 from remind.models.config import DiTConfig
 from remind.models.cross_attention import CrossAttention, KeysValues, PromptContext
 from remind.models.kv_cache import StreamingKVCache
-from remind.models.norms import gated, modulated
+from remind.models.norms import GELU, gated, modulated
 from remind.models.pm_rope import position_rotors
 from remind.models.self_attention import SelfAttention
 
@@ -44,7 +45,7 @@ class Block(nn.Module):
         self.cross_attn = CrossAttention(config)
         self.norm3 = nn.LayerNorm(config.dim, eps=config.eps)
         self.ffn = nn.Sequential(
-            nn.Linear(config.dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, config.dim)
+            nn.Linear(config.dim, config.ffn_dim), GELU(), nn.Linear(config.ffn_dim, config.dim)
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
 
@@ -56,7 +57,7 @@ class Block(nn.Module):
         cameras: CameraConditions | None,
         text: Float[Tensor, "b k s d"] | KeysValues,
         text_of_chunk: tuple[int, ...],
-        mask: ChunkMask | None,
+        mask: ChunkMask | BlockMask | None,
         cache: tuple[StreamingKVCache, int] | None,
         lse: list[Tensor] | None,
     ) -> Float[Tensor, "b t l d"]:
@@ -180,9 +181,10 @@ class CausalVideoDiT(nn.Module):
             valid = torch.ones_like(sigmas, dtype=torch.bool) if camera_valid is None else camera_valid
             conditions = CameraConditions(cameras, valid, config)
 
-        mask: ChunkMask | None = None
+        mask: ChunkMask | BlockMask | None = None
         if cache is None and attention != "bidirectional":
-            mask = ChunkMask.causal(num_chunks) if isinstance(attention, str) else attention
+            chosen = ChunkMask.causal(num_chunks) if isinstance(attention, str) else attention
+            mask = chosen.prepare(LATENTS_PER_CHUNK * grid_hw[0] * grid_hw[1], x.device)
         lse: list[Tensor] | None = [] if return_lse else None
         for layer, block in enumerate(self.blocks):
             run = partial(checkpoint, block, use_reentrant=False) if self.checkpoint_blocks else block

@@ -18,11 +18,11 @@ def chunk_pass_nbytes(
 ) -> int:
     """Largest size of all activations of a pass over one chunk without gradients, beside weights and cache.
 
-    Source: our choice, counted from what lives at once at the two widest places of a block. In the feed-forward:
-    residual stream, its normalised copy, and the hidden layer before and after its activation. In self-attention:
-    stream, normalised copy, q, k, v, and while k is turned its float32 copy and product. Attention itself holds no
-    matrix of scores. The patches, the embedded text and the stream's rotors live throughout. Right for eager torch,
-    where nothing is fused; measured by `benchmarks/model.py`.
+    Source: our choice, counted from what lives at once at the two widest places of a block. In the feed-forward: the
+    block's input, the residual stream, its normalised copy, the hidden layer, which is activated in place, and the
+    output. In self-attention: stream, normalised copy, q, k, v, and while k is turned its float32 copy and product.
+    Attention itself holds no matrix of scores. The patches, the embedded text and the stream's rotors live throughout.
+    Right for eager torch, where nothing is fused; measured by `benchmarks/model.py`.
 
     Args:
         batch: sequences in parallel.
@@ -32,7 +32,7 @@ def chunk_pass_nbytes(
     tokens = batch * LATENTS_PER_CHUNK * grid_hw[0] * grid_hw[1]
     size = dtype.itemsize
     # adaLN runs in float32: the normalised copy is made there and cast.
-    feed_forward = tokens * (2 * config.dim * size + 2 * config.ffn_dim * size)
+    feed_forward = tokens * (4 * config.dim * size + config.ffn_dim * size)
     attention = tokens * config.dim * (5 * size + 2 * 4)
     rotors = LATENTS_PER_CHUNK * grid_hw[0] * grid_hw[1] * (config.head_dim // 2) * 8
     text = batch * config.text_len * (config.text_dim + 3 * config.dim) * size

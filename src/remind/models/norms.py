@@ -1,11 +1,11 @@
-"""Normalisations that compute in float32 whatever the dtype of the weights: islands of the Wan family."""
+"""What stands between the matrix products: normalisations and gates in float32 whatever the weights are, and GELU."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, rms_norm
+from torch.nn.functional import gelu, layer_norm, rms_norm
 
 
 class QKNorm(nn.Module):
@@ -37,3 +37,16 @@ def gated(
 ) -> Float[Tensor, "b t l d"]:
     """x + gate * update in float32; the result has the dtype of x."""
     return torch.addcmul(x.float(), update.float(), gate).type_as(x)
+
+
+class GELU(nn.Module):
+    """GELU by its tanh form, in place where no gradient is taken.
+
+    Source: Wan. In place is our choice: the hidden layer of the feed-forward is the widest tensor of a pass, and a
+    second one would be the peak of its memory.
+    """
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        if torch.is_grad_enabled():
+            return gelu(x, approximate="tanh")
+        return torch.ops.aten.gelu_(x, approximate="tanh")

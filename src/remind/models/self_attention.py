@@ -6,6 +6,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 
 from remind.frame_graph import LATENTS_PER_CHUNK
@@ -51,7 +52,7 @@ class SelfAttention(nn.Module):
         x: Float[Tensor, "b t l d"],
         rotors: Complex[Tensor, "b t l 1 p"],
         cameras: CameraConditions | None,
-        mask: ChunkMask | None,
+        mask: ChunkMask | BlockMask | None,
         cache: tuple[StreamingKVCache, int] | None,
         lse: list[Tensor] | None,
     ) -> Float[Tensor, "b t l d"]:
