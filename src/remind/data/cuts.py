@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -56,11 +54,11 @@ def detect_shots(
         VideoError: a file that does not decode to its end.
         InputError: PySceneDetect is not installed.
     """
-    detector, timecode = _content_detector(threshold)
+    detector = CutDetector(threshold)
     starts: list[tuple[int, int]] = []  # pts and number of the first picture of each shot
     stop_pts, number = 0, 0
     for number, picture in enumerate(decode(source, limits=limits), start=1):
-        if detector.process_frame(timecode(number), _small_bgr(picture)) or number == 1:
+        if detector.is_cut(picture) or number == 1:
             starts.append((picture.pts, number))
         stop_pts = picture.pts + picture.duration
     ends = [*starts[1:], (stop_pts, number + 1)]
@@ -69,24 +67,32 @@ def detect_shots(
     )
 
 
-def _content_detector(threshold: float) -> tuple[Any, Any]:
-    try:
-        from scenedetect import FrameTimecode
-        from scenedetect.detectors import ContentDetector
-    except ImportError:
-        raise InputError(
-            "cut detection needs PySceneDetect, which is not installed",
-            fix="pip install 'remind-video[data]'",
-        ) from None
-    # Without a minimal length the detector answers at once, for the frame it was given; the rate is unused.
-    return ContentDetector(threshold=threshold, min_scene_len=0), lambda n: FrameTimecode(n, fps=25.0)
+class CutDetector:
+    """PySceneDetect's content detector, one picture at a time.
 
+    Raises:
+        InputError: PySceneDetect is not installed.
+    """
 
-def _small_bgr(picture: Picture) -> np.ndarray:
-    height, width = picture.display_hw()
-    scale = min(1.0, _DETECTOR_SIDE_PX / max(height, width))
-    small = picture.rgb((max(1, round(height * scale)), max(1, round(width * scale))))
-    return np.ascontiguousarray(small[..., ::-1])
+    def __init__(self, threshold: float):
+        try:
+            from scenedetect import FrameTimecode
+            from scenedetect.detectors import ContentDetector
+        except ImportError:
+            raise InputError(
+                "cut detection needs PySceneDetect, which is not installed",
+                fix="pip install 'remind-video[data]'",
+            ) from None
+        # Without a minimal length the detector answers at once, for the picture it was given; the rate is unused.
+        self._detector = ContentDetector(threshold=threshold, min_scene_len=0)
+        self._timecode = lambda number: FrameTimecode(number, fps=25.0)
+        self._number = 0
+
+    def is_cut(self, picture: Picture) -> bool:
+        """Whether a shot begins with this picture; pictures in order of time."""
+        self._number += 1
+        small = picture.thumbnail_bgr(_DETECTOR_SIDE_PX)
+        return bool(self._detector.process_frame(self._timecode(self._number), small))
 
 
 # A soft transition is looked for on thumbnails of this side, over half of these spans to either side.

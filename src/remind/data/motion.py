@@ -7,10 +7,14 @@ this only tells something from nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+
+from remind.errors import InputError
 
 # Frames between the pictures compared for area: half a second at 16 fps, so that slow motion counts too.
 _AREA_LAG = 8
@@ -29,6 +33,32 @@ class Motion:
 
     mean_change: float
     moving_share: float
+
+
+def thumbnails(rgb: UInt8[Tensor, "t h w 3"], side_px: int = 128) -> UInt8[Tensor, "t y x 3"]:
+    """Frames made small enough that no side is longer than `side_px`, antialiased: what statistics are taken of.
+
+    Raises:
+        InputError: OpenCV is not installed.
+    """
+    height, width = rgb.shape[1:3]
+    scale = side_px / max(height, width)
+    if scale >= 1:
+        return rgb
+    cv2 = opencv()
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    return torch.from_numpy(np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in rgb.numpy()]))
+
+
+def opencv() -> Any:
+    """OpenCV with one thread: files, not pictures, are what runs side by side."""
+    try:
+        import cv2
+    except ImportError:
+        raise InputError("motion is measured with OpenCV, which is not installed",
+                         fix="pip install 'remind-video[data]'") from None
+    cv2.setNumThreads(1)
+    return cv2
 
 
 def measure_motion(rgb: UInt8[Tensor, "t h w 3"]) -> Motion:

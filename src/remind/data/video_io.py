@@ -121,6 +121,14 @@ class Picture:
         return np.ascontiguousarray(upright[top : top + target[0], left : left + target[1]])
 
 
+    def thumbnail_bgr(self, side_px: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Roughly scaled so that no side is longer, as stored and not turned: for statistics, four times as fast."""
+        scale = min(1.0, side_px / max(self.frame.height, self.frame.width))
+        height, width = (max(1, round(side * scale)) for side in (self.frame.height, self.frame.width))
+        rough = Interpolation.FAST_BILINEAR
+        return self.frame.reformat(width=width, height=height, format="bgr24", interpolation=rough).to_ndarray()
+
+
 @dataclass(frozen=True)
 class Sample:
     """What is on screen at one tick of a constant clock, and the pts it was stored under."""
@@ -361,7 +369,7 @@ def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> by
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         context = stream.codec_context
         context.gop_size, context.thread_count = KEYFRAME_INTERVAL, 1
-        context.options = {"crf": str(crf), "preset": "medium", **_SAME_BYTES}
+        context.options = {"crf": str(crf), "preset": "veryfast", **_SAME_BYTES}
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         for image in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")

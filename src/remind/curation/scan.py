@@ -1,0 +1,192 @@
+"""One pass over a file: cuts, windows on a constant clock, and what moves in each. Every picture is decoded once.
+
+Source: ReMind F.2 (81 frames at 16 fps) for the windows; the filters are our choice. A window lies within one shot and
+starts where the last one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from remind.data.cuts import CutDetector, find_soft_transition
+from remind.data.cuts_transnet import transnet_cuts
+from remind.data.motion import measure_motion, thumbnails
+from remind.data.optical_flow import measure_flow
+from remind.data.video_io import Picture, VideoLimits, decode, probe
+
+_AFTER_FADE_S = 0.5  # from the middle of a soft transition to the next window: most are over by then
+
+Frames = UInt8[Tensor, "t h w 3"]
+CutDetectorName = Literal["content", "transnetv2"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of one shot on a constant clock.
+
+    Args:
+        number: of the window within its file, from 0, whatever becomes of it.
+        shot: number of the shot within the file, from 0.
+        shot_start_pts: the clock's origin: tick k is at shot_start_pts + k / fps.
+        first_tick: of the window.
+        start_pts, stop_pts: of the first and last picture shown.
+        time_base: seconds per pts, numerator and denominator.
+        num_pictures: different pictures among the frames; fewer where the source is slower than the clock.
+        scores: `mean_change`, `moving_share` (see `Motion`) and those of `FlowStatistics`.
+        transition_s: when a dissolve or fade was found in it, seconds from the file's start; None = none.
+    """
+
+    number: int
+    shot: int
+    shot_start_pts: int
+    first_tick: int
+    start_pts: int
+    stop_pts: int
+    time_base: tuple[int, int]
+    num_pictures: int
+    scores: dict[str, float]
+    transition_s: float | None = None
+
+    @property
+    def start_s(self) -> float:
+        return float(self.start_pts * Fraction(*self.time_base))
+
+
+@dataclass(frozen=True)
+class ShortShot:
+    """A shot that holds no window, and why."""
+
+    start_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a scan depends on; arguments as `BuildOptions`."""
+
+    hw: tuple[int, int]
+    num_frames: int
+    fps: int
+    cut_detector: CutDetectorName
+    cut_threshold: float
+    limits: VideoLimits
+
+
+class _Shot:
+    """The clock of one shot and the frames of the window that is being filled."""
+
+    def __init__(self, number: int, start_pts: int, time_base: Fraction, options: ScanOptions):
+        self.number, self.start_pts, self.options, self.time_base = number, start_pts, options, time_base
+        self.num_pictures, self.num_windows, self.tick = 0, 0, 0
+        self.shown: Picture | None = None
+        self._rgb: np.ndarray | None = None
+        self.frames: list[tuple[int, np.ndarray]] = []  # pts and picture of each tick
+
+    def show(self, picture: Picture) -> None:
+        self.shown, self._rgb = picture, None
+        self.num_pictures += 1
+
+    def until(self, pts: int) -> Iterator[Frames]:
+        """Go on to this time, the present picture on screen; whole windows come out as they fill."""
+        while self.shown is not None and self.start_pts + self.tick / (self.time_base * self.options.fps) < pts:
+            if self._rgb is None:
+                self._rgb = self.shown.rgb(self.options.hw)
+            self.frames.append((self.shown.pts, self._rgb))
+            self.tick += 1
+            if len(self.frames) == self.options.num_frames:
+                self.num_windows += 1
+                yield torch.from_numpy(np.stack([rgb for _, rgb in self.frames]))
+
+    def next_window(self, first: int) -> None:
+        """Drop the first frames of the window that was filled."""
+        del self.frames[:first]
+
+
+def scan(
+    path: Path, options: ScanOptions, each: Callable[[Window, Frames], None] | None = None
+) -> tuple[list[Window], list[ShortShot]]:
+    """Find and measure all windows of a file.
+
+    Args:
+        each: called with every window and its pictures at `options.hw` while they are in memory.
+
+    Raises:
+        VideoError: a file that does not decode to its end.
+    """
+    time_base = probe(path, limits=options.limits).time_base
+    detect = _cut_detector(path, options)
+    windows: list[Window] = []
+    short: list[ShortShot] = []
+    shot: _Shot | None = None
+    end_pts = 0
+
+    def advance(pts: int) -> None:
+        assert shot is not None
+        for rgb in shot.until(pts):
+            window, used = _measure(shot, rgb, len(windows), options)
+            windows.append(window)
+            if each is not None:
+                each(window, rgb)
+            shot.next_window(used)
+
+    def close(pts: int) -> None:
+        assert shot is not None
+        if not shot.num_windows:
+            short.append(_short_shot(shot, pts))
+
+    for picture in decode(path, limits=options.limits):
+        is_cut = detect(picture)
+        if shot is not None:
+            advance(picture.pts)
+        if is_cut or shot is None:
+            if shot is not None:
+                close(picture.pts)
+            shot = _Shot(0 if shot is None else shot.number + 1, picture.pts, time_base, options)
+        shot.show(picture)
+        end_pts = picture.pts + picture.duration
+    if shot is not None:
+        advance(end_pts)
+        close(end_pts)
+    return windows, short
+
+
+def _cut_detector(path: Path, options: ScanOptions) -> Callable[[Picture], bool]:
+    if options.cut_detector == "content":
+        return CutDetector(options.cut_threshold).is_cut
+    cuts = transnet_cuts(path, threshold=options.cut_threshold, limits=options.limits)
+    return lambda picture: picture.pts in cuts
+
+
+def _measure(shot: _Shot, rgb: Frames, number: int, options: ScanOptions) -> tuple[Window, int]:
+    """The window that is full now, and how many of its frames the next one does not share."""
+    pts = [at for at, _ in shot.frames]
+    small = thumbnails(rgb)
+    faded = find_soft_transition(small, float(options.fps))
+    used = len(pts) if faded is None else min(len(pts), faded + 1 + round(_AFTER_FADE_S * options.fps))
+    scores = asdict(measure_motion(small)) | asdict(measure_flow(small, float(options.fps)))
+    window = Window(
+        number=number, shot=shot.number, shot_start_pts=shot.start_pts, first_tick=shot.tick - len(pts),
+        start_pts=pts[0], stop_pts=pts[-1], time_base=(shot.time_base.numerator, shot.time_base.denominator),
+        num_pictures=len(set(pts)), scores=scores,
+        transition_s=None if faded is None else float(pts[faded] * shot.time_base),
+    )  # fmt: skip
+    return window, used
+
+
+def _short_shot(shot: _Shot, stop_pts: int) -> ShortShot:
+    options, seconds = shot.options, float((stop_pts - shot.start_pts) * shot.time_base)
+    what = "one picture" if shot.num_pictures == 1 else f"{shot.num_pictures} pictures in {seconds:.2f} s"
+    needed = (options.num_frames - 1) / options.fps
+    return ShortShot(
+        float(shot.start_pts * shot.time_base),
+        f"too short: {what}, {options.num_frames} frames at {options.fps} fps need more than {needed:.2f} s",
+    )
