@@ -202,8 +202,8 @@ class Taxonomy(_FromFile):
             parts.append(f"What changes: {cues.state} {cues.direction}.")
             parts.append("Say which way it goes and how fast, not where it ends.")
         else:
-            parts.append(f"What changes: {cues.state}. Trigger: {cues.trigger}. Before: {cues.before}. "
-                         f"After: {cues.after}.")  # fmt: skip
+            parts.append(f"What changes: {cues.state}. Trigger, for instance: {cues.trigger}. "
+                         f"Before: {cues.before}. After: {cues.after}.")  # fmt: skip
             parts.append("Tell only of a trigger and an after-state that can be seen.")
         return " ".join(parts)
 

@@ -14,9 +14,9 @@ from functools import lru_cache
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE_END = re.compile(r"[.!?;\n]+")
 _FILLERS = frozenset(
-    "a an the of in on at to into onto from with for by and or as is are was were be been being its it his her their"
-    " this that there".split()
-)
+    {"a", "an", "the", "of", "in", "on", "at", "to", "into", "onto", "from", "with", "for", "by", "and", "or", "as",
+     "is", "are", "was", "were", "be", "been", "being", "it", "its", "his", "her", "their", "this", "that", "there"}
+)  # fmt: skip
 _IRREGULAR = {
     "fell": "fall", "fallen": "fall", "blew": "blow", "blown": "blow", "ran": "run", "flew": "fly", "flown": "fly",
     "flies": "fly", "drove": "drive", "driven": "drive", "swam": "swim", "swum": "swim", "swung": "swing",
@@ -28,7 +28,9 @@ _IRREGULAR = {
     "women": "woman", "children": "child", "kid": "child", "kids": "child", "leaves": "leaf", "people": "person",
 }  # fmt: skip
 # What the rules below would take for a form of another word.
-_WHOLE = frozenset("training fishing building evening morning lightning ceiling clothing during".split())
+_WHOLE = frozenset(
+    {"training", "fishing", "building", "evening", "morning", "lightning", "ceiling", "clothing", "during"}
+)
 
 
 def word_forms(text: str) -> tuple[str, ...]:
