@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.markup import escape
 from rich.table import Table
 
 from remind.curation.taxonomy import EventType
@@ -21,7 +22,7 @@ def render_taxonomy_table(types: Iterable[EventType]) -> Table:
     table.add_column("score", justify="right", no_wrap=True)
     for event in types:
         factors = event.importance
-        table.add_row(event.id, event.group, what_changes(event), ", ".join(event.keywords),
+        table.add_row(event.id, event.group, escape(what_changes(event)), escape(", ".join(event.keywords)),
                       f"{factors.salience} {factors.frequency} {factors.recovery}", f"{factors.score:.2f}")  # fmt: skip
     return table
 
@@ -46,7 +47,7 @@ def render_event_type(event: EventType, guidance: str) -> Table:
                        f"recovery {factors.recovery}"),
         ("caption", guidance),
     ):  # fmt: skip
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     return table
 
 

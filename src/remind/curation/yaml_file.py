@@ -16,7 +16,7 @@ _MAX_BYTES = 4 << 20
 class _StrictLoader(yaml.SafeLoader):
     """Plain values only. Aliases can make a small file fill the machine; of two equal keys YAML keeps the last."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(None, None, "aliases are not read", self.peek_event().start_mark)
         return super().compose_node(parent, index)
