@@ -269,7 +269,9 @@ def _too_short(shot: Shot, time_base: Fraction, options: BuildOptions) -> str | 
     if (shot.stop_pts - shot.start_pts) * time_base > needed:
         return None
     what = (
-        "one picture" if shot.num_pictures == 1 else f"{shot.num_pictures} pictures in {shot.seconds(time_base):.2f} s"
+        "one picture"
+        if shot.num_pictures == 1
+        else f"{shot.num_pictures} pictures in {shot.seconds(time_base):.2f} s"
     )
     needs = f"{options.num_frames} frames at {options.fps} fps need more than {float(needed):.2f} s"
     return f"too short: {what}, {needs}"
@@ -283,7 +285,9 @@ def _walk(source: Path, out: Path) -> list[tuple[str, Path]]:
     if source.is_file():
         return [(source.name, source)]
     if not source.is_dir():
-        raise InputError("no such file or folder", got=source, expected="videos to build from", fix="check --source")
+        raise InputError(
+            "no such file or folder", got=source, expected="videos to build from", fix="check --source"
+        )
     found = [path for path in source.rglob("*") if path.is_file() or not path.exists()]  # dangling links too
     inside = [(path.relative_to(source), path) for path in found]
     out = out.resolve()
@@ -324,7 +328,9 @@ def _existing(out: Path) -> BuildReport | None:
     if not out.exists():
         return None
     if not out.is_dir():
-        raise StoreError("a file is in the way", got=out, expected="a folder for the store", fix="choose another")
+        raise StoreError(
+            "a file is in the way", got=out, expected="a folder for the store", fix="choose another"
+        )
     if not any(entry for entry in out.iterdir() if not entry.name.startswith(".building-")):
         return None
     try:
