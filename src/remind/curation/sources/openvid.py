@@ -107,11 +107,11 @@ class Completeness:
     videos: int
     listed: int
     filtered: dict[str, int] = field(default_factory=dict)
-    damaged_rows: Finding = Finding()  # noqa: RUF009 (frozen)
-    rows_without_video: Finding = Finding()  # noqa: RUF009
-    duplicate_rows: Finding = Finding()  # noqa: RUF009
-    videos_without_row: Finding = Finding()  # noqa: RUF009
-    duplicate_videos: Finding = Finding()  # noqa: RUF009
+    damaged_rows: Finding = Finding()
+    rows_without_video: Finding = Finding()
+    duplicate_rows: Finding = Finding()
+    videos_without_row: Finding = Finding()
+    duplicate_videos: Finding = Finding()
     unreadable_parts: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
