@@ -118,8 +118,8 @@ class PexelsSource:
         clock: for the rate limit.
 
     Raises:
-        SourceError: no permission, one that is incomplete or lies in the future. From `items`: a service that refuses or
-            cannot be reached, a log that is damaged or in use.
+        SourceError: no permission, one that is incomplete or lies in the future. From `items`: a service that refuses
+            or cannot be reached, a log that is damaged or in use.
         InputError: an empty or absurd query.
     """
 
@@ -215,7 +215,7 @@ def read_permission(path: Path, clock: Clock) -> Permission:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "all of it"
         raise SourceError(f"{path.name}: not a recorded permission: {where}", got=first["msg"], fix=fix) from None
-    today = datetime.datetime.fromtimestamp(clock.now(), datetime.timezone.utc).date()
+    today = datetime.datetime.fromtimestamp(clock.now(), datetime.UTC).date()
     if permission.given_on > today + datetime.timedelta(days=1):  # it may be tomorrow where it was given
         raise SourceError(f"{path.name}: the permission is not given yet", got=permission.given_on, fix=fix)
     return permission
