@@ -46,3 +46,7 @@ class CheckpointError(RemindError):
 
 class StoreError(RemindError):
     """A clip store that is damaged, of another version or cannot be written."""
+
+
+class SourceError(RemindError):
+    """A source of videos that is not there, damaged, hostile or refuses to answer."""
