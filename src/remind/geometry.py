@@ -6,6 +6,7 @@ All poses are OpenCV camera-to-world, float64. Angles are degrees in arguments, 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,12 +17,31 @@ from remind.errors import CameraError, InputError
 
 POSE_DESCRIPTOR_DIM = 14
 
+PoseReading = Literal["c2w", "w2c", "c2w_opengl", "w2c_opengl"]
+"""What a 4x4 from outside may mean: which way it maps, and whether the camera's axes are OpenCV's or OpenGL's."""
+
 
 def rotation_yaw(yaw_deg: Float[Tensor, " t"]) -> Float[Tensor, "t 3 3"]:
     """Camera-to-world rotation that turns a camera to its right by `yaw_deg` (about +y, which points down)."""
     a = torch.deg2rad(yaw_deg.double())
     zero, one = torch.zeros_like(a), torch.ones_like(a)
     rows = [torch.cos(a), zero, torch.sin(a), zero, one, zero, -torch.sin(a), zero, torch.cos(a)]
+    return torch.stack(rows, -1).reshape(-1, 3, 3)
+
+
+def rotation_pitch(pitch_deg: Float[Tensor, " t"]) -> Float[Tensor, "t 3 3"]:
+    """Camera-to-world rotation that turns a camera upwards by `pitch_deg` (about +x)."""
+    a = torch.deg2rad(pitch_deg.double())
+    zero, one = torch.zeros_like(a), torch.ones_like(a)
+    rows = [one, zero, zero, zero, torch.cos(a), -torch.sin(a), zero, torch.sin(a), torch.cos(a)]
+    return torch.stack(rows, -1).reshape(-1, 3, 3)
+
+
+def rotation_roll(roll_deg: Float[Tensor, " t"]) -> Float[Tensor, "t 3 3"]:
+    """Camera-to-world rotation about +z: the camera turns clockwise, what it sees turns counterclockwise."""
+    a = torch.deg2rad(roll_deg.double())
+    zero, one = torch.zeros_like(a), torch.ones_like(a)
+    rows = [torch.cos(a), -torch.sin(a), zero, torch.sin(a), torch.cos(a), zero, zero, zero, one]
     return torch.stack(rows, -1).reshape(-1, 3, 3)
 
 
@@ -46,6 +66,14 @@ def invert_rigid(c2w: Float[Tensor, "*t 4 4"]) -> Float[Tensor, "*t 4 4"]:
 def anchor(c2w: Float[Tensor, "t 4 4"]) -> Float[Tensor, "t 4 4"]:
     """Express poses relative to the first one, so that frame 0 is the identity (F.2)."""
     return invert_rigid(c2w[0]) @ c2w
+
+
+def to_opencv_c2w(poses: Float[Tensor, "t 4 4"], reading: PoseReading) -> Float[Tensor, "t 4 4"]:
+    """Poses of a declared convention as OpenCV camera-to-world; OpenGL cameras look along -z with y up."""
+    c2w = invert_rigid(poses) if reading.startswith("w2c") else poses.clone()
+    if reading.endswith("opengl"):
+        c2w[:, :3, 1:3] *= -1
+    return c2w
 
 
 def check_rotations(c2w: Float[Tensor, "t 4 4"], *, tolerance: float = 1e-3) -> None:
@@ -145,3 +173,77 @@ def crop_intrinsics(intrinsics_px: Float[Tensor, "t 4"], *, left_px: Tensor, top
     shift = torch.zeros_like(intrinsics_px)
     shift[:, 2], shift[:, 3] = left_px, top_px
     return intrinsics_px - shift
+
+
+def cover_intrinsics(
+    intrinsics_px: Float[Tensor, "t 4"], *, from_hw: tuple[int, int], to_hw: tuple[int, int]
+) -> Float[Tensor, "t 4"]:
+    """Intrinsics after a picture is scaled to cover `to_hw` and its centre cropped, as `data.video_io` does it."""
+    scale = max(to_hw[0] / from_hw[0], to_hw[1] / from_hw[1])
+    height, width = (max(to, round(side * scale)) for to, side in zip(to_hw, from_hw, strict=True))
+    scaled = rescale_intrinsics(intrinsics_px, from_hw=from_hw, to_hw=(height, width))
+    corner = torch.tensor([(width - to_hw[1]) // 2, (height - to_hw[0]) // 2], dtype=intrinsics_px.dtype)
+    left, top = corner.expand(len(intrinsics_px), 2).unbind(-1)
+    return crop_intrinsics(scaled, left_px=left, top_px=top)
+
+
+# Trajectories. Each begins with the identity, starts and stops without a jerk, and takes angles in degrees: positive
+# yaw is to the right, positive pitch up. Lengths are in the world's own unit.
+
+
+def pan_trajectory(num_frames: int, *, yaw_deg: float = 0.0, pitch_deg: float = 0.0) -> Float[Tensor, "t 4 4"]:
+    """Turn on the spot, yaw about the world's vertical."""
+    return _turned(_progress(num_frames), yaw_deg, pitch_deg)
+
+
+def dolly_trajectory(
+    num_frames: int, *, right: float = 0.0, down: float = 0.0, forward: float = 0.0
+) -> Float[Tensor, "t 4 4"]:
+    """Move along a straight line without turning."""
+    c2w = torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1)
+    c2w[:, :3, 3] = _progress(num_frames)[:, None] * torch.tensor([right, down, forward], dtype=torch.float64)
+    return c2w
+
+
+def orbit_trajectory(num_frames: int, *, angle_deg: float, distance: float) -> Float[Tensor, "t 4 4"]:
+    """Circle about the point straight ahead at `distance`, looking at it; positive goes to the camera's right.
+
+    Raises:
+        InputError: a distance that is not positive.
+    """
+    if not distance > 0:
+        raise InputError("an orbit needs a point in front of the camera", got=distance, expected="a distance > 0")
+    rotation = rotation_yaw(-angle_deg * _progress(num_frames))
+    look_at = torch.tensor([0.0, 0.0, distance], dtype=torch.float64)
+    return rigid(rotation, look_at - rotation @ look_at)
+
+
+def there_and_back(c2w: Float[Tensor, "t 4 4"]) -> Float[Tensor, "s 4 4"]:
+    """Go a trajectory and come back the same way: 2t - 1 poses, the last one equal to the first."""
+    return torch.cat([c2w, c2w[:-1].flip(0)])
+
+
+def lookaway_trajectory(
+    num_frames: int,
+    *,
+    start: int,
+    hidden_start: int,
+    hidden_stop: int,
+    stop: int,
+    yaw_deg: float = 0.0,
+    pitch_deg: float = 0.0,
+) -> Float[Tensor, "t 4 4"]:
+    """Turn away, hold, and turn back, on the clock of `away_and_back`."""
+    away = away_and_back(num_frames, start=start, hidden_start=hidden_start, hidden_stop=hidden_stop, stop=stop)
+    return _turned(away, yaw_deg, pitch_deg)
+
+
+def _progress(num_frames: int) -> Float[Tensor, " t"]:
+    if num_frames < 2:
+        raise InputError("a trajectory needs a start and an end", got=num_frames, expected="at least 2 frames")
+    return smoothstep(torch.linspace(0, 1, num_frames, dtype=torch.float64))
+
+
+def _turned(progress: Float[Tensor, " t"], yaw_deg: float, pitch_deg: float) -> Float[Tensor, "t 4 4"]:
+    rotation = rotation_yaw(progress * yaw_deg) @ rotation_pitch(progress * pitch_deg)
+    return rigid(rotation, torch.zeros(len(progress), 3, dtype=torch.float64))
