@@ -21,9 +21,10 @@ import torch
 from pydantic import ValidationError
 
 from remind.clip import Cameras, Clip
+from remind.data.clip_members import encode_members
 from remind.data.clip_records import Event, Provenance
 from remind.data.clip_store import ClipStore
-from remind.data.clip_store_writer import ClipStoreWriter, encode_members
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.interrupt import InterruptionRecipe, sample_recipe
 from remind.data.memory_clip import DepthMap, MemoryClip
 from remind.data.video_io import encode_mp4

@@ -8,25 +8,26 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
-from remind.clip import Cameras, Clip
-from remind.data.clip_records import Caption, Event, Provenance, read_graph, read_record
-from remind.data.interrupt import InterruptionRecipe
-from remind.data.memory_clip import SCALE_KINDS, DepthMap, MemoryClip, ScaleKind, interruption_kinds
-from remind.data.npz import read_npz
+from remind.clip import Clip
+from remind.data.clip_members import (
+    ClipRecords,
+    StoredCameras,
+    decode_cameras,
+    decode_depth,
+    decode_frames,
+    decode_records,
+    decode_states,
+)
+from remind.data.memory_clip import MemoryClip
 from remind.data.store_format import (
     INDEX_NAME,
     MAX_CLIPS,
@@ -38,28 +39,7 @@ from remind.data.store_format import (
     ClipFacts,
     check_index,
 )
-from remind.data.video_io import decode, probe
 from remind.errors import RemindError, StoreError
-
-
-@dataclass(frozen=True)
-class ClipRecords:
-    """All that a store knows about a clip in words; cheap to read."""
-
-    caption: str
-    recipe: InterruptionRecipe
-    prompts: tuple[str, ...]
-    event: Event
-    provenance: Provenance
-
-
-@dataclass(frozen=True)
-class StoredCameras:
-    """Cameras as stored; arguments as `MemoryClip`."""
-
-    cameras: Cameras
-    pose_conf: Float[Tensor, " t"]
-    scale_kind: ScaleKind
 
 
 class ClipStore:
@@ -161,13 +141,13 @@ class ClipStore:
         row = self._row(number)
         files = self._members(row, set(MEMBER_NAMES) - (set() if depth else {"depth.npz"}))
         with _about(row):
-            records = _records(row, files)
-            stored = _cameras(row, files["cameras.npz"]) if "cameras.npz" in files else None
-            depth_map = _depth(row, files["depth.npz"]) if "depth.npz" in files else None
-            states = _states(row, files["state.npz"]) if "state.npz" in files else None
+            records = decode_records(row, files)
+            stored = decode_cameras(row, files["cameras.npz"]) if "cameras.npz" in files else None
+            depth_map = decode_depth(row, files["depth.npz"]) if "depth.npz" in files else None
+            states = decode_states(row, files["state.npz"]) if "state.npz" in files else None
             hw = (row["height"], row["width"])
             clean = Clip(
-                rgb=_frames(row, files["rgb.mp4"], 0, row["num_frames"]),
+                rgb=decode_frames(row, files["rgb.mp4"], 0, row["num_frames"]),
                 fps=row["fps"],
                 cameras=None if stored is None else stored.cameras,
                 depth=None if depth_map is None else depth_map.resampled(hw),
@@ -185,7 +165,7 @@ class ClipStore:
         row = self._row(number)
         files = self._members(row, {name for name in REQUIRED if name.endswith(".json")})
         with _about(row):
-            return _records(row, files)
+            return decode_records(row, files)
 
     def frames(self, number: int, start: int = 0, stop: int | None = None) -> UInt8[Tensor, "t h w 3"]:
         """Clean pictures alone, decoded from the key frame before `start`; errors as `read`.
@@ -199,14 +179,14 @@ class ClipStore:
             raise StoreError("no such frames", got=f"{start} to {stop}", expected=f"within 0 to {row['num_frames']}")
         files = self._members(row, {"rgb.mp4"})
         with _about(row):
-            return _frames(row, files["rgb.mp4"], start, stop)
+            return decode_frames(row, files["rgb.mp4"], start, stop)
 
     def cameras(self, number: int) -> StoredCameras | None:
         """Cameras alone; None where there are none; errors as `read`."""
         row = self._row(number)
         files = self._members(row, {"cameras.npz"})
         with _about(row):
-            return _cameras(row, files["cameras.npz"]) if files else None
+            return decode_cameras(row, files["cameras.npz"]) if files else None
 
     def _row(self, number: int) -> dict[str, Any]:
         if not -len(self) <= number < len(self):
@@ -247,64 +227,3 @@ def _about(row: dict[str, Any]) -> Iterator[None]:
     except RemindError as error:
         got = error.what if error.got is None else f"{error.what}: {error.got}"
         raise StoreError(f"clip {row['clip_id']} cannot be read", got=got, fix="build the store again") from None
-
-
-def _records(row: dict[str, Any], files: dict[str, bytes]) -> ClipRecords:
-    num_frames, recipe, prompts = read_graph(files["graph.json"])
-    if num_frames != row["num_frames"]:
-        raise StoreError("its graph and the index disagree", got=f"{num_frames} frames, not {row['num_frames']}")
-    kinds = interruption_kinds(recipe.schedule(num_frames))
-    if kinds != tuple(row["kinds"]):
-        raise StoreError("its graph and the index disagree", got=f"{kinds}, not {tuple(row['kinds'])}")
-    caption = read_record(Caption, files["caption.json"]).caption
-    event = read_record(Event, files["event.json"])
-    return ClipRecords(caption, recipe, prompts, event, read_record(Provenance, files["provenance.json"]))
-
-
-def _frames(row: dict[str, Any], data: bytes, start: int, stop: int) -> UInt8[Tensor, "t h w 3"]:
-    h, w = row["height"], row["width"]
-    ticks = 1 / (Fraction(row["fps"]).limit_denominator(1001) * probe(data).time_base) if start else Fraction(0)
-    first_pts = round(start * ticks)
-    pictures = (picture for picture in decode(data, start_pts=first_pts or None) if picture.pts >= first_pts)
-    # One more than promised is enough to notice.
-    images = []
-    for picture in islice(pictures, stop - start + (stop == row["num_frames"])):
-        if picture.display_hw() != (h + h % 2, w + w % 2):  # even sizes are an H.264 need, see `encode_mp4`
-            raise StoreError("pictures of another size", got=picture.display_hw(), expected=(h, w))
-        images.append(picture.rgb()[:h, :w])
-    if len(images) != stop - start:
-        raise StoreError(f"not {row['num_frames']} pictures")
-    return torch.from_numpy(np.stack(images))
-
-
-def _cameras(row: dict[str, Any], data: bytes) -> StoredCameras:
-    t = row["num_frames"]
-    arrays = read_npz(data, {
-        "c2w": ("f8", (t, 4, 4)), "intrinsics_px": ("f4", (t, 4)), "hw": ("i8", (2,)), "pose_valid": ("?", (t,)),
-        "pose_conf": ("f4", (t,)), "scale_kind": ("U8", ()),
-    })  # fmt: skip
-    intrinsics_px, valid = torch.from_numpy(arrays["intrinsics_px"]).double(), torch.from_numpy(arrays["pose_valid"])
-    height, width = (int(side) for side in arrays["hw"])
-    kind = next((kind for kind in SCALE_KINDS if arrays["scale_kind"] == kind), None)
-    conf = torch.from_numpy(arrays["pose_conf"])
-    if kind is None or min(height, width) < 1 or not (torch.isfinite(conf) & (conf >= 0)).all():
-        raise StoreError("cameras.npz is damaged", got=f"scale_kind {arrays['scale_kind']!r}, hw {(height, width)}",
-                         expected=f"{', '.join(SCALE_KINDS)}; sizes above 0; a finite pose_conf of 0 or more")
-    cameras = Cameras(torch.from_numpy(arrays["c2w"]), intrinsics_px, (height, width), valid)
-    return StoredCameras(cameras, conf, kind)
-
-
-def _depth(row: dict[str, Any], data: bytes) -> DepthMap:
-    t = row["num_frames"]
-    arrays = read_npz(data, {"depth": ("f2", (t, None, None)), "intrinsics_px": ("f4", (t, 4))})
-    if 0 in arrays["depth"].shape:
-        raise StoreError("depth without pixels", got=arrays["depth"].shape)
-    intrinsics_px = torch.from_numpy(arrays["intrinsics_px"])
-    return DepthMap(torch.from_numpy(arrays["depth"].astype(np.float32)), intrinsics_px)
-
-
-def _states(row: dict[str, Any], data: bytes) -> Float[Tensor, " t"]:
-    states = read_npz(data, {"state": ("f8", (row["num_frames"],))})["state"]
-    if not np.isfinite(states).all():
-        raise StoreError("state.npz holds NaN or infinity")
-    return torch.from_numpy(states)

@@ -11,18 +11,15 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from remind.data.clip_records import Caption, write_graph, write_record
+from remind.data.clip_members import encode_members
 from remind.data.memory_clip import MemoryClip
-from remind.data.npz import write_npz
 from remind.data.store_format import (
     CLIP_ID,
     INDEX_NAME,
@@ -36,41 +33,7 @@ from remind.data.store_format import (
     ClipFacts,
     members_sha256,
 )
-from remind.data.video_io import encode_mp4
 from remind.errors import StoreError
-
-
-def encode_members(clip: MemoryClip, *, crf: int = 18) -> dict[str, bytes]:
-    """The files of a clip; a pure function, so that workers encode and the writer only packs.
-
-    Args:
-        crf: H.264 quality of the pictures, 0..51; 18 is visually transparent.
-    """
-    clean = clip.clean
-    members = {
-        "rgb.mp4": encode_mp4(clean.rgb, Fraction(clean.fps).limit_denominator(1001), crf=crf),
-        "graph.json": write_graph(len(clean), clip.recipe, clip.prompts),
-        "event.json": write_record(clip.event),
-        "caption.json": write_record(Caption(caption=clean.caption)),
-        "provenance.json": write_record(clip.provenance),
-    }
-    if clean.cameras is not None:
-        valid = clean.cameras.valid
-        conf = valid.float() if clip.pose_conf is None else clip.pose_conf
-        members["cameras.npz"] = write_npz({
-            "c2w": clean.cameras.c2w.double().numpy(),
-            "intrinsics_px": clean.cameras.intrinsics_px.float().numpy(),
-            "hw": np.array(clean.cameras.hw, dtype=np.int64),
-            "pose_valid": valid.numpy(),
-            "pose_conf": conf.float().numpy(),
-            "scale_kind": np.array(clip.scale_kind, dtype="U8"),
-        })  # fmt: skip
-    if clip.depth is not None:
-        depth = {"depth": clip.depth.z.half().numpy(), "intrinsics_px": clip.depth.intrinsics_px.float().numpy()}
-        members["depth.npz"] = write_npz(depth, compress=True)
-    if clip.states is not None:
-        members["state.npz"] = write_npz({"state": clip.states.double().numpy()})
-    return members
 
 
 class ClipStoreWriter:
