@@ -93,7 +93,7 @@ def test_good_videos_become_clips_and_bad_ones_are_listed(built: tuple[Path, Bui
 
 def test_clips_are_windows_within_one_shot(built: tuple[Path, BuildReport], mixed_folder: Path) -> None:
     clips = list(ClipStore.open(built[0]))
-    assert [(c.provenance.source, c.provenance.shot) for c in clips] == [
+    assert [(c.provenance.item_id, c.provenance.shot) for c in clips] == [
         ("a good one.mp4", 0),
         ("a good one.mp4", 0),
         ("a good one.mp4", 1),
@@ -256,7 +256,7 @@ def test_real_videos_become_memory_clips(real_build: tuple[Path, BuildReport]) -
     out, report = real_build
     clips = list(ClipStore.open(out))
     assert report.kept == len(clips) >= 1
-    assert "crush_027.mp4" in {c.provenance.source for c in clips}
+    assert "crush_027.mp4" in {c.provenance.item_id for c in clips}
     dropped = {d.item: d for d in report.dropped}
     assert dropped["mammoth_81.mp4"].reason.startswith("too short: 81 pictures in 3.38 s")
     for clip in clips:

@@ -26,13 +26,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from torch import Tensor
 
 from remind.clip import Clip
-from remind.data.clip_store import ClipStore, ClipStoreWriter, Provenance
+from remind.data.clip_records import Provenance
+from remind.data.clip_store import ClipStore
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.cuts import Shot, detect_shots, find_soft_transition
 from remind.data.interrupt import sample_recipe
+from remind.data.memory_clip import MemoryClip
 from remind.data.motion import measure_motion, why_static
 from remind.data.video_io import DEFAULT_LIMITS, Sample, VideoLimits, probe, sample
 from remind.errors import InputError, RemindError, StoreError, VideoError
 from remind.frame_graph import InterruptionKind, num_chunks
+from remind.prompt_schedule import chunk_prompts
 
 _AFTER_FADE_S = 0.5  # from the middle of a soft transition to the next window: most are over by then
 # Recipes for finished frames; camera loops of real videos need a renderer of their own.
@@ -165,7 +169,7 @@ def build_store(
 
     dropped: list[Dropped] = []
     seen: dict[str, str] = {}
-    with ClipStoreWriter(out, crf=options.crf) as writer, _bar(progress) as bar:
+    with ClipStoreWriter(out) as writer, _bar(progress) as bar:
         sizes = [path.stat().st_size if path.exists() else 0 for _, path in files]
         task = None if bar is None else bar.add_task("build", total=sum(sizes))
         for (item, path), size in zip(files, sizes, strict=True):
@@ -225,7 +229,8 @@ def _build_file(
             generator = np.random.default_rng([options.seed, content, ordinal])
             recipe = sample_recipe(kind, options.num_frames, generator)
             provenance = Provenance(
-                source=item,
+                source="local",
+                item_id=item,
                 sha256=sha256,
                 start_pts=window[0].pts,
                 stop_pts=window[-1].pts,
@@ -235,7 +240,8 @@ def _build_file(
                 tool_versions=tools,
             )
             clip = Clip(rgb, float(options.fps), clip_id=f"{sha256[:16]}-{ordinal:05d}")
-            writer.add(clip, recipe, provenance)
+            prompts = chunk_prompts(clip.caption, recipe.schedule(len(clip)))
+            writer.add(MemoryClip(clip, recipe, prompts, provenance), crf=options.crf)
             ordinal += 1
 
 

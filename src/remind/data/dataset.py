@@ -146,7 +146,8 @@ class MemoryBank(Sequence[MemorySample]):
         """
 
         def triples() -> Iterator[tuple[Clip, Clip, InterruptionRecipe]]:
-            for memory_clip in store:
+            for number in range(len(store)):
+                memory_clip = store.read(number, depth=False)
                 clean = memory_clip.clean
                 if clean.hw != hw:
                     raise StoreError("the store's clips have another size than the recipe's", got=clean.hw, expected=hw,
