@@ -17,7 +17,9 @@ from remind.errors import GraphError
 FRAMES_PER_LATENT = 4
 LATENTS_PER_CHUNK = 3
 
-InterruptionKind = Literal["light_toggle", "occluder", "camera_loop", "zoom"]
+InterruptionKind = Literal[
+    "light_toggle", "occluder", "camera_loop", "zoom", "lookaway", "cardboard", "curtain", "flicker", "blink"
+]
 Role = Literal["clean", "anchor", "degraded", "recovery", "reference"]
 
 
@@ -56,11 +58,12 @@ class Interruption:
     """One stretch in which the view is degraded, in pixel frames; all stops are exclusive.
 
     Args:
-        kind: which of the four families of F.2.
+        kind: one of the four families of F.2 or a variant of one; `remind.data.kinds` says which.
         start: first frame that differs from the clean clip.
         hidden_start: first frame in which the state cannot be seen at all.
         hidden_stop: first frame after `hidden_start` in which some of it can be seen again.
         stop: first frame that is clean again.
+        also: what else happens on the same clock, e.g. the light goes off while a panel passes.
     """
 
     kind: InterruptionKind
@@ -68,6 +71,7 @@ class Interruption:
     hidden_start: int
     hidden_stop: int
     stop: int
+    also: tuple[InterruptionKind, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.start <= self.hidden_start <= self.hidden_stop <= self.stop:
@@ -76,6 +80,11 @@ class Interruption:
                 got=(self.start, self.hidden_start, self.hidden_stop, self.stop),
                 expected="0 < start <= hidden_start <= hidden_stop <= stop",
             )
+
+    @property
+    def kinds(self) -> tuple[InterruptionKind, ...]:
+        """All that happens on this clock."""
+        return (self.kind, *self.also)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from remind.clip import Clip
 from remind.data.clip_store import ClipStore
-from remind.data.interrupt import InterruptionRecipe, apply_interruption
+from remind.data.interrupt import InterruptionRecipe, clean_view
 from remind.data.world_clips import make_world_clip
 from remind.errors import InputError, StoreError
 from remind.frame_graph import FrameGraph, Schedule
@@ -47,7 +47,7 @@ class MemorySample:
         clean_cameras, degraded_cameras: pose descriptors (Eq. 1), in the gauge of the clip's own context.
         clean_valid, degraded_valid: where they may be used.
         clean_text, degraded_text: embedding of each chunk's prompt.
-        recipe: the interruption; the frame graph is derived from it.
+        recipe: the interruptions; the frame graph is derived from it.
         num_frames: pixel frames of the clip.
     """
 
@@ -139,7 +139,7 @@ class MemoryBank(Sequence[MemorySample]):
     @staticmethod
     def from_store(store: ClipStore, codec: LinearCodec, encoder: TextEncoder,
                    hw: tuple[int, int]) -> MemoryBank:
-        """All clips of a store, degraded by their recipes on load.
+        """All clips of a store, degraded by their recipes on load, seen through their recipes' views.
 
         Raises:
             StoreError: clips of another size than the model's.
@@ -148,11 +148,11 @@ class MemoryBank(Sequence[MemorySample]):
         def triples() -> Iterator[tuple[Clip, Clip, InterruptionRecipe]]:
             for number in range(len(store)):
                 memory_clip = store.read(number, depth=False)
-                clean = memory_clip.clean
+                clean = clean_view(memory_clip.clean, memory_clip.recipe)
                 if clean.hw != hw:
                     raise StoreError("the store's clips have another size than the recipe's", got=clean.hw, expected=hw,
                                      fix=f"remind data build ... --hw {hw[0]} {hw[1]}")
-                yield clean, apply_interruption(clean, memory_clip.recipe), memory_clip.recipe
+                yield clean, memory_clip.degraded(), memory_clip.recipe
 
         return MemoryBank.from_clips(triples(), codec, encoder)
 

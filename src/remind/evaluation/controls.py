@@ -8,6 +8,7 @@ copy_anchor > reset.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from remind.data.interrupt import apply_interruption
-from remind.data.world_clips import WorldClip
+from remind.data.world_clips import WorldClip, loop_cameras
 from remind.evaluation.case_meter import CaseMeter
 
 Control = Literal["freeze", "reset", "copy_anchor", "middle", "linear", "oracle"]
@@ -29,9 +30,9 @@ def render_states(case: WorldClip, states: Float[Tensor, " t"]) -> UInt8[Tensor,
         case: whose scene, cameras and interruption.
         states: one per frame, 0..1; turns for a periodic scene.
     """
-    if case.recipe.kind == "camera_loop":
-        return case.scene.render_rgb(states, case.degraded.cameras)
-    return apply_interruption(case.clean.with_rgb(case.scene.render_rgb(states)), case.recipe).rgb
+    cameras = loop_cameras(case.scene, case.recipe)
+    looped = replace(case.clean, rgb=case.scene.render_rgb(states, cameras), cameras=cameras)
+    return apply_interruption(looped, case.recipe.without("camera_loop")).rgb
 
 
 def freeze_states(meter: CaseMeter) -> Float[Tensor, " t"]:

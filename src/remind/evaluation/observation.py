@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from remind.data.kinds import KINDS
 from remind.evaluation.case_meter import CaseMeter
 
 MIN_SHARE = 0.8  # our choice: of the frames asked to be hidden
@@ -50,15 +51,18 @@ def _distance(rgb: Tensor, other: Tensor) -> Float[Tensor, "t h w"]:
 def _is_hidden(rgb: UInt8[Tensor, "t h w 3"], meter: CaseMeter, frames: Tensor) -> Bool[Tensor, " n"]:
     """Per asked frame: dark, covered, or looking elsewhere."""
     case, shown = meter.case, rgb[frames]
-    kinds = {f: i.kind for i in case.schedule.interruptions for f in range(i.hidden_start, i.hidden_stop)}
+    kinds = {f: i.kinds for i in case.schedule.interruptions for f in range(i.hidden_start, i.hidden_stop)}
     dark = _luminance(shown) <= DARK * _luminance(rgb[meter.before]).mean()
     away = _distance(
         shown, case.degraded.rgb[frames]
     )  # a panel of another make is still a panel; a view is a view
     covered = (_distance(shown, case.clean.rgb[frames]) > COVERED).float().mean((1, 2)) >= MIN_COVER
     elsewhere = away.mean((1, 2)) < _distance(shown, case.clean.rgb[frames]).mean((1, 2))
-    checks = {"light_toggle": dark, "occluder": covered, "camera_loop": elsewhere}
-    return torch.stack([checks[kinds[int(f)]][i] for i, f in enumerate(frames)])
+    checks = {"view": elsewhere, "front": covered, "light": dark, "shutter": dark}
+    return torch.stack([
+        torch.stack([checks[KINDS[kind].layer][i] for kind in kinds[int(f)] if KINDS[kind].hides]).any()
+        for i, f in enumerate(frames)
+    ])
 
 
 def observe(rgb: UInt8[Tensor, "t h w 3"], meter: CaseMeter) -> Observation | None:

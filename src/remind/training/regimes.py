@@ -97,24 +97,30 @@ def _corrupt(plan: SequencePlan, name: str, rules: dict[int, SigmaRule]) -> Sequ
     return SequencePlan(name, entries)
 
 
+def _spare_anchors(graph: FrameGraph, corrupted: set[int]) -> set[int]:
+    """Without the latest anchor of every recovery that would have none left (ReMind Sec. 3.4: at least one survives)."""
+    anchors = [[e.anchor for e in graph.edges if e.recovery == r] for r in {e.recovery for e in graph.edges}]
+    return corrupted - {max(group) for group in anchors if corrupted.issuperset(group)}
+
+
 def noisy_memory(
     graph: FrameGraph, rng: np.random.Generator, options: RegimeOptions, choices: BatchChoices
 ) -> SequencePlan:
-    """Past chunks get high noise at random; one anchor always stays clean."""
+    """Past chunks get high noise at random; one anchor of every recovery stays clean."""
     survivor = int(rng.choice(graph.anchors or (0,)))
-    noised = [k for k in range(graph.num_chunks - 1)
-              if k != survivor and rng.random() < options.memory_noise_share]
+    noised = _spare_anchors(graph, {k for k in range(graph.num_chunks - 1)
+                                    if k != survivor and rng.random() < options.memory_noise_share})
     return _corrupt(all_history(graph, rng, options, choices), "noisy_memory", dict.fromkeys(noised, "memory"))
 
 
 def node_drop(
     graph: FrameGraph, rng: np.random.Generator, options: RegimeOptions, choices: BatchChoices
 ) -> SequencePlan:
-    """Interruption nodes become pure noise, and sometimes anchors too, but never the last one."""
+    """Interruption nodes become pure noise, and sometimes anchors too, but never the last one of a recovery."""
     drop = set(graph.degraded)
     spare = list(graph.anchors)
     rng.shuffle(spare)
-    drop |= {k for k in spare[1:] if rng.random() < 0.25}
+    drop = _spare_anchors(graph, drop | {k for k in spare[1:] if rng.random() < 0.25})
     plan = all_history(graph, rng, options, choices)
     return _corrupt(plan, "node_drop", {k: "one" for k in drop if k < graph.num_chunks - 1})
 
