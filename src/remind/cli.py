@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import tyro
 
+from remind.cli_data import DATA_COMMANDS
 from remind.errors import InputError, RemindError
 
 
@@ -120,32 +121,6 @@ def generate(
           f"chunks {made['graph']} (A anchor, x degraded, R recovery); how to make it again: {out}.json")
 
 
-def data_build(
-    source: Path,
-    out: Path,
-    hw: tuple[int, int] = (64, 64),
-    seed: int = 0,
-    overwrite: bool = False,
-) -> None:
-    """Turn a folder of videos into a store of memory clips.
-
-    Reads anything that FFmpeg reads, cuts it at scene changes, takes 81-frame windows at 16 fps, drops what
-    stands still, and gives each clip an interruption recipe. Bad files are listed in OUT/report.json with their
-    reason and the others go through.
-
-    Args:
-        source: A video or a folder of videos.
-        out: The store: index.parquet, report.json and tar shards.
-        hw: Height and width of the clips: 32 32 for nano, 64 64 for tiny.
-        seed: Of the interruption recipes.
-        overwrite: Replace another store that is in the way.
-    """
-    from remind.curation.pipeline import BuildOptions, build_store
-
-    report = build_store(source, out, BuildOptions(hw=hw, seed=seed), overwrite=overwrite, progress=True)
-    print(f"kept {report.kept} clips, dropped {len(report.dropped)}: see {out / 'report.json'}")
-
-
 def doctor() -> None:
     """Say what is installed, which device is there, and what is missing for which job."""
     from remind.doctor import main as diagnose
@@ -154,7 +129,6 @@ def doctor() -> None:
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"demo": demo, "train": train, "generate": generate, "doctor": doctor}
-DATA_COMMANDS: dict[str, Callable[..., Any]] = {"build": data_build}
 
 
 def data() -> None:

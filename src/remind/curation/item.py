@@ -112,7 +112,10 @@ class SourceItem:
 class Source(Protocol):
     """Lists items, always in the same order, without reading their pictures."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Short and stable; `SourceItem.source` of its items."""
+        ...
 
     def items(self) -> Iterator[SourceItem]:
         """All items.

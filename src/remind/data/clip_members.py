@@ -52,15 +52,16 @@ class StoredCameras:
     scale_kind: ScaleKind
 
 
-def encode_members(clip: MemoryClip, *, crf: int = 18) -> dict[str, bytes]:
+def encode_members(clip: MemoryClip, *, crf: int = 18, rgb_mp4: bytes | None = None) -> dict[str, bytes]:
     """The files of a clip; a pure function, so that workers encode and the writer only packs.
 
     Args:
         crf: H.264 quality of the pictures, 0..51; 18 is visually transparent.
+        rgb_mp4: the pictures, where they were encoded before.
     """
     clean = clip.clean
     members = {
-        "rgb.mp4": encode_mp4(clean.rgb, Fraction(clean.fps).limit_denominator(1001), crf=crf),
+        "rgb.mp4": rgb_mp4 or encode_mp4(clean.rgb, Fraction(clean.fps).limit_denominator(1001), crf=crf),
         "graph.json": write_graph(len(clean), clip.recipe, clip.prompts),
         "event.json": write_record(clip.event),
         "caption.json": write_record(Caption(caption=clean.caption)),

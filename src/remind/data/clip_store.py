@@ -123,6 +123,11 @@ class ClipStore:
         """Of the clip's files, see `store_format.members_sha256`."""
         return self.index["sha256"][number].as_py()
 
+    def places(self, number: int) -> dict[str, tuple[str, int, int]]:
+        """Where each file of a clip lies: shard, offset, size."""
+        row = self._row(number)
+        return {m["name"]: (row["shard"], m["offset"], m["size"]) for m in row["members"]}
+
     def members(self, number: int) -> dict[str, bytes]:
         """The clip's files as they are, e.g. to pack them into another store."""
         row = self._row(number)

@@ -213,6 +213,7 @@ def sample(
     hw: tuple[int, int] | None = None,
     start_pts: int | None = None,
     stop_pts: int | None = None,
+    first_tick: int = 0,
     limits: VideoLimits = DEFAULT_LIMITS,
 ) -> Iterator[Sample]:
     """What a viewer sees at the ticks start + k / fps: the picture with the largest pts at or before each.
@@ -223,21 +224,23 @@ def sample(
     Args:
         fps: rate of the clock, > 0.
         hw: size to scale and crop to; None keeps the upright size.
-        start_pts: time of the first tick; None is the first picture's.
+        start_pts: time of tick 0; None is the first picture's.
         stop_pts: no tick at or after this; None goes on until the last picture leaves the screen.
+        first_tick: of those that are given out; other than 0 only with a `start_pts`.
     """
     if not fps > 0:
         raise InputError("the frame rate must be positive", got=fps, expected="e.g. 16")
     time_base = _time_base(source, limits)
     ticks_per_pts = time_base * Fraction(fps).limit_denominator(1_000_000)
-    origin, k, shown, shown_rgb = start_pts, 0, None, None
+    origin, k, shown, shown_rgb = start_pts, first_tick, None, None
     until = None
 
     def tick(index: int) -> Fraction:
         assert origin is not None
         return origin + index / ticks_per_pts
 
-    for picture in decode(source, start_pts=start_pts, limits=limits):
+    seek_pts = None if start_pts is None else int(tick(first_tick))
+    for picture in decode(source, start_pts=seek_pts, limits=limits):
         origin = picture.pts if origin is None else origin
         while shown is not None and tick(k) < picture.pts:
             if stop_pts is not None and tick(k) >= stop_pts:

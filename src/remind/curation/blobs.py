@@ -1,0 +1,74 @@
+"""Bytes under the name of their hash: what workers hand to the one process that packs, through a file system."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from remind.errors import StoreError
+
+Place = tuple[str, int, int]
+"""Shard file, offset, size."""
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Write once, read by hash. Bytes that a store has packed already are read from its shards.
+
+    Args:
+        folder: of loose blobs; shared by all workers.
+        shards: folder of the store's shards.
+        packed: what lies in them.
+    """
+
+    folder: Path
+    shards: Path
+    packed: Mapping[str, Place] = field(default_factory=dict)
+
+    def put(self, data: bytes) -> str:
+        """Keep bytes; their sha256.
+
+        Raises:
+            StoreError: a full disk.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        if self.has(digest):
+            return digest
+        path = self._path(digest)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise StoreError("cannot write the store", got=error.strerror,
+                             fix="free some space and run again") from None
+        return digest
+
+    def has(self, digest: str) -> bool:
+        return digest in self.packed or self._path(digest).is_file()
+
+    def get(self, digest: str) -> bytes:
+        """Raises StoreError where the bytes are gone or were changed."""
+        try:
+            if digest in self.packed:
+                shard, offset, size = self.packed[digest]
+                with (self.shards / shard).open("rb") as file:
+                    file.seek(offset)
+                    data = file.read(size)
+            else:
+                data = self._path(digest).read_bytes()
+        except OSError as error:
+            raise StoreError("a part of the store is gone", got=f"{digest[:12]}: {error.strerror}",
+                             fix="delete the store's .work folder and build again") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StoreError("a part of the store was changed", got=digest[:12],
+                             fix="delete the store's .work folder and build again")
+        return data
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / digest

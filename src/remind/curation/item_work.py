@@ -1,0 +1,312 @@
+"""All the work on one source item, as one picklable call: the same in this process, in a pool and on a cluster.
+
+A worker reads the item and what the ledger knows of it, runs the stages that are missing, writes finished files as
+blobs and gives back plain data. It has no other state, so killing it loses only the item at hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from remind.clip import Clip
+from remind.curation.blobs import Blobs
+from remind.curation.build_report import Dropped, Quarantined
+from remind.curation.item import FileMedia, SourceItem, WorldMedia
+from remind.curation.ledger import Result
+from remind.curation.media import FetchLimits, content_sha256, fetch
+from remind.curation.options import BuildOptions
+from remind.curation.scan import Frames, Window, scan
+from remind.curation.sources.world import render_world_item, world_states
+from remind.curation.stages import CAMERAS, ENCODE, FETCH, INTERRUPT, PACK, SCAN, Failed, Memo
+from remind.curation.taxonomy import Taxonomy
+from remind.curation.window_cameras import CameraRecord, given_cameras, unknown
+from remind.curation.windows import read_window
+from remind.data.clip_members import encode_members
+from remind.data.clip_records import Event, Provenance
+from remind.data.interrupt import InterruptionRecipe, sample_composition
+from remind.data.memory_clip import MemoryClip
+from remind.data.motion import Motion, why_static
+from remind.data.store_format import ClipFacts
+from remind.data.video_io import decode, decode_all, encode_mp4, probe
+from remind.errors import VideoError
+from remind.prompt_schedule import chunk_prompts
+
+# Left out without a look: they lie beside videos everywhere, and trying them would make every folder a failure.
+_DOCUMENTS = frozenset(
+    ".txt .md .rst .json .jsonl .csv .tsv .parquet .yaml .yml .xml .html .pdf .srt .vtt .ass .log .npy .npz .pkl .sha256 "
+    ".md5 .py .sh".split()
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item and what is known of it; `number` is its place in the source."""
+
+    number: int
+    item: SourceItem
+    known: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True)
+class PackedClip:
+    """A finished clip: the digest of each of its files, and its row in the index."""
+
+    clip_id: str
+    members: dict[str, str]
+    facts: ClipFacts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an item; `sha256` is empty where its content could not be had."""
+
+    number: int
+    item_id: str
+    sha256: str
+    results: tuple[Result, ...]
+    clips: tuple[PackedClip, ...]
+    dropped: tuple[Dropped, ...]
+    failed: tuple[Quarantined, ...]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Does the work on items; plain data, so that it goes to any process.
+
+    Args:
+        scratch: for fetched files; a file system that all workers share.
+        tools: versions of what decides bytes.
+    """
+
+    options: BuildOptions
+    blobs: Blobs
+    scratch: Path
+    tools: dict[str, str]
+
+    def __call__(self, task: Task) -> Outcome:
+        """Never raises for what is wrong with an item; does for a full disk or a missing tool."""
+        torch.set_num_threads(1)  # items, not operators, are what runs side by side
+        return _ItemWork(self, task).outcome()
+
+
+class _ItemWork:
+    def __init__(self, worker: Worker, task: Task):
+        self.worker, self.task, self.item = worker, task, task.item
+        self.options = worker.options
+        self.memo = Memo(task.item.item_id, worker.options, worker.tools, task.known)
+        self.clips: list[PackedClip] = []
+        self.dropped: list[Dropped] = []
+        self.failed: list[Quarantined] = []
+        self.sha256 = ""
+
+    def outcome(self) -> Outcome:
+        try:
+            source = self._world() if isinstance(self.item.media, WorldMedia) else self._video()
+            for window in source.windows if source is not None else ():
+                unit = source.unit(window)
+                if reason := why_dropped(window, self.options):
+                    self.dropped.append(Dropped(unit, "cut" if window.transition_s is not None else "motion", reason))
+                    continue
+                try:
+                    self._window(source, window, unit)
+                except Failed as failure:
+                    self.failed.append(Quarantined(failure.unit, failure.stage, failure.reason))
+        except Failed as failure:
+            self.failed.append(Quarantined(failure.unit, failure.stage, failure.reason))
+        return Outcome(self.task.number, self.item.item_id, self.sha256, tuple(self.memo.new), tuple(self.clips),
+                       tuple(self.dropped), tuple(self.failed))  # fmt: skip
+
+    # ------------------------------------------------------------------ an item becomes windows
+
+    def _video(self) -> _Source | None:
+        """Fetch and scan; the windows that will be kept are encoded while their pictures are in memory."""
+        media = self.item.media
+        if isinstance(media, FileMedia) and Path(media.path).suffix.lower() in _DOCUMENTS:
+            self.dropped.append(Dropped(self.item.item_id, "fetch", "a document by its name, not a video"))
+            return None
+        described = self.item.describe()
+        fetched = self.memo.run(FETCH, self.item.item_id, [described, _stamp(self.item)], self._fetch)
+        self.sha256 = fetched["sha256"]
+        found = self.memo.run(SCAN, self.item.item_id, self.sha256, self._scan)
+        windows = [Window(**{**w, "time_base": tuple(w["time_base"])}) for w in found["windows"]]
+        for shot in found["short"]:
+            name = self.item.item_id if found["shots"] == 1 else f"{self.item.item_id}#{shot['start_s']:.2f}s"
+            self.dropped.append(Dropped(name, "window", shot["reason"]))
+        return _Source(self.item, self.sha256, windows, found["first_pts"], tuple(found["hw"]), found["fps"])
+
+    def _fetch(self) -> dict[str, Any]:
+        path = self._path()
+        return {"sha256": content_sha256(path), "bytes": path.stat().st_size}
+
+    def _path(self) -> Path:
+        return fetch(self.item.media, self.worker.scratch, FetchLimits(max_bytes=self.options.limits.max_bytes))
+
+    def _scan(self) -> dict[str, Any]:
+        path, options = self._path(), self.options
+        info = probe(path, limits=options.limits)
+        first = next(decode(path, limits=options.limits))
+        windows, short = scan(path, options.scan, self._encode_if_kept)
+        shots = len({w.shot for w in windows}) + len(short)
+        return {"windows": [asdict(w) for w in windows], "short": [asdict(s) for s in short], "shots": shots,
+                "first_pts": first.pts, "hw": info.hw, "fps": float(info.fps or options.fps)}  # fmt: skip
+
+    def _encode_if_kept(self, window: Window, rgb: Frames) -> None:
+        if why_dropped(window, self.options) is None:
+            self._rgb(window, f"{self.item.item_id}#{window.start_s:.2f}s", rgb)
+
+    def _world(self) -> _Source:
+        """A scene is one window, and everything about it is known."""
+        media, wanted = self.item.media, (self.options.hw, self.options.num_frames)
+        assert isinstance(media, WorldMedia)
+        if (media.hw, media.num_frames) != wanted:
+            raise Failed(FETCH.name, self.item.item_id, f"a scene of {media.num_frames} frames, {media.hw}, not {wanted}")
+        clip = render_world_item(media)
+        self.sha256 = hashlib.sha256(clip.rgb.numpy().tobytes()).hexdigest()
+        window = Window(0, 0, 0, 0, 0, len(clip) - 1, (1, self.options.fps), len(clip), {})
+        return _Source(self.item, self.sha256, [window], 0, clip.hw, clip.fps, clip)
+
+    # ------------------------------------------------------------------ a window becomes a clip
+
+    def _window(self, source: _Source, window: Window, unit: str) -> None:
+        there = self.worker.blobs.has
+        place = [self.sha256, asdict(window)]
+        rgb_digest = self._rgb(window, unit, None if source.clip is None else source.clip.rgb)
+        rgb_mp4 = self.worker.blobs.get(rgb_digest)
+        cameras = self.memo.run(
+            CAMERAS, unit, [place, None if self.item.cameras is None else asdict(self.item.cameras), source.hw],
+            lambda: self._cameras(source, window, rgb_mp4), lambda p: p["digest"] is None or there(p["digest"]),
+        )  # fmt: skip
+        recipe = self.memo.run(INTERRUPT, unit, [self.sha256, window.number, window.start_pts],
+                               lambda: self._recipe(window))  # fmt: skip
+        packed = self.memo.run(
+            PACK, unit, [place, rgb_digest, cameras, recipe, self.item.describe(), self.worker.tools],
+            lambda: self._pack(source, window, rgb_mp4, cameras, recipe),
+            lambda p: all(there(digest) for digest in p["members"].values()),
+        )  # fmt: skip
+        self.clips.append(PackedClip(packed["clip_id"], packed["members"], ClipFacts.from_row(packed["facts"])))
+
+    def _rgb(self, window: Window, unit: str, rgb: Frames | None) -> str:
+        """Digest of the window's rgb.mp4."""
+
+        def encode() -> str:
+            frames = read_window(self._path(), window, self.options.scan) if rgb is None else rgb
+            data = encode_mp4(frames, Fraction(self.options.fps), crf=self.options.crf)
+            found = sum(1 for _ in decode(data))  # what was written is what will be read
+            if found != len(frames):
+                raise VideoError("a clip did not survive encoding", got=f"{found} frames", expected=len(frames))
+            return self.worker.blobs.put(data)
+
+        return str(self.memo.run(ENCODE, unit, [self.sha256, asdict(window)], encode, self.worker.blobs.has))
+
+    def _cameras(self, source: _Source, window: Window, rgb_mp4: bytes) -> dict[str, Any]:
+        if source.clip is not None:
+            record = CameraRecord(source.clip.cameras, None, "metric", "world: exact")
+        elif self.item.cameras is not None:
+            record = given_cameras(self.item, self._path(), window, first_pts=source.first_pts, hw=source.hw,
+                                   fps=source.fps, options=self.options)  # fmt: skip
+        else:
+            record = unknown("none: the source gives no cameras")
+        return {"digest": None if record.cameras is None else self.worker.blobs.put(record.to_bytes()),
+                "verdict": record.verdict}  # fmt: skip
+
+    def _recipe(self, window: Window) -> str:
+        """Depends on the window's place alone, so that other windows may come and go."""
+        generator = np.random.default_rng([self.options.seed, int(self.sha256[:16], 16), window.number])
+        return sample_composition(self.options.num_frames, generator, self.options.interruptions).to_json()
+
+    def _pack(
+        self, source: _Source, window: Window, rgb_mp4: bytes, cameras: dict[str, Any], recipe_json: str
+    ) -> dict[str, Any]:
+        recipe = InterruptionRecipe.from_json(recipe_json)
+        digest, verdict = cameras["digest"], cameras["verdict"]
+        record = unknown(verdict) if digest is None else CameraRecord.from_bytes(self.worker.blobs.get(digest), verdict)
+        clip_id = f"{self.sha256[:16]}-{window.number:05d}"
+        caption = self.item.caption
+        clean = Clip(decode_all(rgb_mp4)[:, : self.options.hw[0], : self.options.hw[1]], float(self.options.fps),
+                     record.cameras, caption=caption, clip_id=clip_id)  # fmt: skip
+        media = self.item.media
+        memory_clip = MemoryClip(
+            clean, recipe, chunk_prompts(caption, recipe.schedule(len(clean))),
+            self._provenance(window, cameras["verdict"]), self._event(window),
+            pose_conf=record.pose_conf, scale_kind=record.scale_kind, depth=record.depth,
+            states=world_states(media) if isinstance(media, WorldMedia) else None,
+        )  # fmt: skip
+        members = encode_members(memory_clip, crf=self.options.crf, rgb_mp4=rgb_mp4)
+        digests = {name: self.worker.blobs.put(data) for name, data in members.items()}
+        return {"clip_id": clip_id, "members": digests, "facts": memory_clip.facts.to_row()}
+
+    def _provenance(self, window: Window, camera_verdict: str) -> Provenance:
+        item = self.item
+        return Provenance(
+            source=item.source, item_id=item.item_id, sha256=self.sha256, start_pts=window.start_pts,
+            stop_pts=window.stop_pts, time_base=window.time_base, shot=window.shot, scores=window.scores,
+            verdicts={"cameras": camera_verdict}, tool_versions=self.worker.tools, facts=dict(item.facts),
+            url=item.url, author=item.author, licence=item.licence, permission=item.permission,
+        )  # fmt: skip
+
+    def _event(self, window: Window) -> Event:
+        """From the source's own tags and caption; nobody looked."""
+        taxonomy = _taxonomy()
+        said = (*(tag for tag in self.item.tags if tag in taxonomy), *taxonomy.match(self.item.caption))
+        types = tuple(dict.fromkeys(said))
+        is_world = isinstance(self.item.media, WorldMedia)
+        flow = {k: v for k, v in window.scores.items() if k not in ("mean_change", "moving_share")}
+        return Event(types=types, groups=taxonomy.groups_of((*types, *self.item.tags)), flow=flow,
+                     judged_by="world" if is_world else "no_vlm")  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _taxonomy() -> Taxonomy:
+    return Taxonomy.load()
+
+
+def _stamp(item: SourceItem) -> list[int]:
+    """Size and time of a local file, so that one that was replaced is hashed again."""
+    path = getattr(item.media, "path", None) or getattr(item.media, "archive", None)
+    try:
+        return [] if path is None else [Path(path).stat().st_size, Path(path).stat().st_mtime_ns]
+    except OSError:
+        return []
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An item that was read: its windows, and of the video the first pts, size and rate; `clip` of a rendered scene."""
+
+    item: SourceItem
+    sha256: str
+    windows: list[Window]
+    first_pts: int
+    hw: tuple[int, int]
+    fps: float
+    clip: Clip | None = None
+
+    def unit(self, window: Window) -> str:
+        return f"{self.item.item_id}#{window.start_s:.2f}s"
+
+
+def why_dropped(window: Window, options: BuildOptions) -> str | None:
+    """A reason to leave a window out, from its numbers alone, or None. Source: ReMind F.1, thresholds our choice."""
+    if window.transition_s is not None:
+        return f"a dissolve or fade at {window.transition_s:.2f} s"
+    if not window.scores:  # a rendered scene: chosen, not found
+        return None
+    policy, scores = options.motion, window.scores
+    motion = Motion(scores["mean_change"], scores["moving_share"])
+    if reason := why_static(motion, min_change=policy.min_change, min_share=policy.min_moving_share):
+        return reason
+    if scores["object_area"] < policy.min_object_area:
+        return (f"little moves but the camera: {scores['object_area']:.1%} of the picture, "
+                f"at least {policy.min_object_area:.1%} is needed")  # fmt: skip
+    if scores["object_duration"] < policy.min_object_duration:
+        return (f"short: something moves for {scores['object_duration']:.0%} of the time, "
+                f"at least {policy.min_object_duration:.0%} is needed")  # fmt: skip
+    return None

@@ -1,0 +1,124 @@
+"""What decides the content of a store, beside the videos: every field belongs to the stages that name it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from remind.curation.scan import CutDetectorName, ScanOptions
+from remind.data.interrupt import RecipeDistribution, sample_composition
+from remind.data.video_io import DEFAULT_LIMITS, VideoLimits
+from remind.errors import InputError
+from remind.frame_graph import InterruptionKind, num_chunks
+
+CameraMethod = Literal["given", "colmap", "command"]
+PLAIN_KINDS: tuple[InterruptionKind, ...] = ("light_toggle", "occluder", "zoom")
+
+
+@dataclass(frozen=True)
+class MotionPolicy:
+    """When a window moves enough to be kept; see `Motion` and `FlowStatistics`. Source: ReMind F.1, numbers our choice.
+
+    Args:
+        min_change: mean change of luma a frame, 0..1.
+        min_moving_share: of the picture, 0..1.
+        min_object_area: of what moves otherwise than the camera, 0..1; 0 keeps clips in which only the camera moves.
+        min_object_duration: share of the time in which something does, 0..1.
+    """
+
+    min_change: float = 5e-4
+    min_moving_share: float = 0.01
+    min_object_area: float = 0.01
+    min_object_duration: float = 0.2
+
+
+@dataclass(frozen=True)
+class VlmChoice:
+    """Which vision-language model annotates, and on what terms it keeps a clip.
+
+    Args:
+        base_url: of an OpenAI-compatible server, e.g. http://localhost:8000/v1.
+        model: as the server names it.
+        side_px: longest side of the pictures it is shown.
+        timeout_s: for one answer.
+        max_flags: names of safety questions whose "yes" drops a clip.
+    """
+
+    base_url: str
+    model: str
+    side_px: int = 480
+    timeout_s: float = 120.0
+    drop_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """All options of a build.
+
+    Args:
+        hw: size of the stored clips, each side 16..2048.
+        num_frames: 12k - 3 frames, at least 45.
+        fps: of the clips, 1..120.
+        interruptions: what recipes are drawn from.
+        seed: of the recipes, >= 0.
+        cut_detector: `content` in the same pass, or `transnetv2` in one of its own.
+        cut_threshold: of that detector; see `data.cuts` and `data.cuts_transnet`.
+        motion: which windows move enough.
+        vlm: None = nobody looks; the clips say so.
+        cameras: `given` by the source alone; or estimated where there are none, by `colmap` or by a `command` that
+            speaks the contract of `curation.estimators`.
+        camera_command: for `command`.
+        check_cameras: hold given cameras against the pictures.
+        crf: H.264 quality of the stored clips, 0..51.
+        limits: bounds on one file.
+    """
+
+    hw: tuple[int, int] = (64, 64)
+    num_frames: int = 81
+    fps: int = 16
+    interruptions: RecipeDistribution = field(default_factory=RecipeDistribution)
+    seed: int = 0
+    cut_detector: CutDetectorName = "content"
+    cut_threshold: float = 27.0
+    motion: MotionPolicy = MotionPolicy()
+    vlm: VlmChoice | None = None
+    cameras: CameraMethod = "given"
+    camera_command: tuple[str, ...] = ()
+    check_cameras: bool = True
+    crf: int = 18
+    limits: VideoLimits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        if not all(16 <= side <= 2048 for side in self.hw):
+            raise InputError("clips of this size cannot be built", got=self.hw, expected="16..2048 px a side")
+        if not 1 <= self.fps <= 120:
+            raise InputError("clips of this frame rate cannot be built", got=self.fps, expected="1..120")
+        if self.seed < 0:
+            raise InputError("the seed must not be negative", got=self.seed, expected="0 or more")
+        if not 0 <= self.crf <= 51:
+            raise InputError("no such quality", got=f"crf {self.crf}", expected="0..51")
+        if (self.cameras == "command") != bool(self.camera_command):
+            raise InputError("a camera command and the method that runs it go together", got=self.cameras,
+                             expected='cameras="command" with a camera_command')
+        num_chunks(self.num_frames)
+        # A clip too short for a kind is an error now, not at the first window.
+        sample_composition(self.num_frames, np.random.default_rng(0), self.interruptions)
+
+    @property
+    def scan(self) -> ScanOptions:
+        return ScanOptions(self.hw, self.num_frames, self.fps, self.cut_detector, self.cut_threshold, self.limits)
+
+    def of(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Some fields, as plain JSON values."""
+        return {name: value for name, value in self.describe().items() if name in names}
+
+    def describe(self) -> dict[str, Any]:
+        """All fields, as plain JSON values."""
+        return dict(json.loads(json.dumps({f.name: _plain(getattr(self, f.name)) for f in fields(self)})))
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value  # type: ignore[call-overload]

@@ -1,0 +1,106 @@
+"""Cameras and depth of one window: those that its source gives, checked against the pictures, or estimated ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load, save
+from torch import Tensor
+
+from remind.clip import Cameras
+from remind.curation.camera_check import check_cameras
+from remind.curation.given_cameras import load_cameras, settle_direction
+from remind.curation.item import SourceItem
+from remind.curation.options import BuildOptions
+from remind.curation.scan import Window
+from remind.curation.windows import anchored, covered, frame_times_s, read_window
+from remind.data.memory_clip import SCALE_KINDS, DepthMap, ScaleKind
+from remind.errors import CameraError
+
+_MAX_GAP_S = 1.0  # our choice: a pose at least every second is interpolated
+_CHECK_SIDE_PX = 480  # of the pictures that cameras are held against
+
+
+@dataclass(frozen=True)
+class CameraRecord:
+    """What is known of a window's geometry, and in words how.
+
+    Args:
+        cameras: for the clip's own size, anchored; None = nothing is known.
+        pose_conf: of the estimator, or None.
+        scale_kind: unit of translations and depth.
+        verdict: where they come from, or why there are none.
+        depth: or None.
+    """
+
+    cameras: Cameras | None
+    pose_conf: Float[Tensor, " t"] | None
+    scale_kind: ScaleKind
+    verdict: str
+    depth: DepthMap | None = None
+
+    def to_bytes(self) -> bytes:
+        """For workers to hand on; `verdict` travels beside it."""
+        assert self.cameras is not None
+        tensors = {"c2w": self.cameras.c2w.double(), "intrinsics_px": self.cameras.intrinsics_px.double(),
+                   "hw": torch.tensor(self.cameras.hw), "valid": self.cameras.valid,
+                   "scale_kind": torch.tensor(SCALE_KINDS.index(self.scale_kind))}  # fmt: skip
+        if self.pose_conf is not None:
+            tensors["pose_conf"] = self.pose_conf.float()
+        if self.depth is not None:
+            tensors |= {"z": self.depth.z.half(), "depth_intrinsics_px": self.depth.intrinsics_px.double()}
+        return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, verdict: str) -> CameraRecord:
+        """What `to_bytes` wrote."""
+        x = load(data)
+        height, width = x["hw"].tolist()
+        depth = DepthMap(x["z"].float(), x["depth_intrinsics_px"]) if "z" in x else None
+        return cls(Cameras(x["c2w"], x["intrinsics_px"], (height, width), x["valid"]), x.get("pose_conf"),
+                   SCALE_KINDS[int(x["scale_kind"])], verdict, depth)  # fmt: skip
+
+
+def unknown(verdict: str) -> CameraRecord:
+    """No geometry, and why."""
+    return CameraRecord(None, None, "unknown", verdict)
+
+
+def given_cameras(
+    item: SourceItem, path: Path, window: Window, *, first_pts: int, hw: tuple[int, int], fps: float,
+    options: BuildOptions,
+) -> CameraRecord:  # fmt: skip
+    """The source's cameras at a window's frames; none where the pictures contradict them.
+
+    Args:
+        path: the video, for the check.
+        first_pts: of the video's first picture.
+        hw, fps: of the video.
+
+    Raises:
+        CameraError: cameras that are missing, damaged or impossible.
+        VideoError: a video that cannot be read again.
+    """
+    ref = item.cameras
+    assert ref is not None
+    origin = item.facts.get("camera_origin_s", 0.0)
+    track = load_cameras(ref, hw=hw, fps=fps, origin_s=origin if isinstance(origin, float) else 0.0)
+    times = frame_times_s(window, first_pts, options.scan)
+    verdict = f"given as {ref.format}, not checked"
+    if options.check_cameras:
+        scale = min(1.0, _CHECK_SIDE_PX / max(hw))
+        check = replace(options.scan, hw=(round(hw[0] * scale), round(hw[1] * scale)))
+        seen = covered(track.at(times, max_gap_s=_MAX_GAP_S), check.hw)
+        found = check_cameras(read_window(path, window, check), seen)
+        try:
+            track = settle_direction(track, found, ref.format)
+        except CameraError as error:
+            return unknown(f"refused: {error}")
+        verdict = f"given as {ref.format}, {found.outcome}: {found.reason}"
+    cameras = anchored(covered(track.at(times, max_gap_s=_MAX_GAP_S), options.hw))
+    if not cameras.valid.any():
+        return unknown("given, but for no frame of this window")
+    return CameraRecord(cameras, None, "unknown", verdict)

@@ -1,0 +1,65 @@
+"""A window's pictures again, and its clip's cameras: what later stages need of a file that was scanned before."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from remind.clip import Cameras
+from remind.curation.scan import Frames, ScanOptions, Window
+from remind.data.video_io import sample
+from remind.errors import VideoError
+from remind.geometry import anchor, crop_intrinsics, rescale_intrinsics
+
+
+def read_window(path: Path, window: Window, options: ScanOptions) -> Frames:
+    """The pictures of a window, bit for bit those that the scan saw.
+
+    Raises:
+        VideoError: a file that is not what was scanned.
+    """
+    ticks = sample(path, fps=options.fps, hw=options.hw, start_pts=window.shot_start_pts,
+                   first_tick=window.first_tick, limits=options.limits)  # fmt: skip
+    frames = list(islice(ticks, options.num_frames))
+    if len(frames) != options.num_frames or (frames[0].pts, frames[-1].pts) != (window.start_pts, window.stop_pts):
+        raise VideoError(f"{path.name}: not the file that was scanned", got=f"{len(frames)} frames",
+                         expected=f"{options.num_frames} from pts {window.start_pts}", fix="build again")
+    return torch.from_numpy(np.stack([s.rgb for s in frames]))
+
+
+def frame_times_s(window: Window, first_pts: int, options: ScanOptions) -> Float[Tensor, " t"]:
+    """When each frame of a window is shown, seconds from the video's first picture, float64."""
+    origin = (window.shot_start_pts - first_pts) * Fraction(*window.time_base)
+    ticks = range(window.first_tick, window.first_tick + options.num_frames)
+    return torch.tensor([float(origin + Fraction(k, options.fps)) for k in ticks], dtype=torch.float64)
+
+
+def covered(cameras: Cameras, hw: tuple[int, int]) -> Cameras:
+    """Cameras of pictures that were scaled to cover `hw` and cut at the centre, as `Picture.rgb` does."""
+    height, width = cameras.hw
+    scale = max(hw[0] / height, hw[1] / width)
+    cover = (max(hw[0], round(height * scale)), max(hw[1], round(width * scale)))
+    intrinsics = rescale_intrinsics(cameras.intrinsics_px, from_hw=cameras.hw, to_hw=cover)
+    top, left = (cover[0] - hw[0]) // 2, (cover[1] - hw[1]) // 2
+    cut = crop_intrinsics(intrinsics, left_px=torch.tensor(float(left)), top_px=torch.tensor(float(top)))
+    return Cameras(cameras.c2w, cut, hw, cameras.valid)
+
+
+def anchored(cameras: Cameras) -> Cameras:
+    """With the first known pose as the origin; unknown poses become the identity."""
+    if not cameras.valid.any():
+        return Cameras(torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1), cameras.intrinsics_px,
+                       cameras.hw, cameras.valid)
+    first = int(cameras.valid.nonzero()[0])
+    c2w = anchor(cameras.c2w[first:].double())
+    c2w = torch.cat([torch.eye(4, dtype=torch.float64).repeat(first, 1, 1), c2w])
+    c2w[~cameras.valid] = torch.eye(4, dtype=torch.float64)
+    c2w[first] = torch.eye(4, dtype=torch.float64)  # exactly
+    c2w[:, 3] = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    return Cameras(c2w, cameras.intrinsics_px, cameras.hw, cameras.valid)
