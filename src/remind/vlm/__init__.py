@@ -1,0 +1,30 @@
+"""One client for vision-language models: any OpenAI-compatible server, or transformers in this process."""
+
+from remind.vlm.interface import (
+    VLM,
+    Reply,
+    Usage,
+    VLMError,
+    VLMMalformed,
+    VLMRefused,
+    VLMRejected,
+    VLMTimeout,
+    VLMUnavailable,
+)
+from remind.vlm.local import TransformersVLM
+from remind.vlm.server import OpenAICompatibleVLM, RequestLimits
+
+__all__ = [
+    "VLM",
+    "OpenAICompatibleVLM",
+    "Reply",
+    "RequestLimits",
+    "TransformersVLM",
+    "Usage",
+    "VLMError",
+    "VLMMalformed",
+    "VLMRefused",
+    "VLMRejected",
+    "VLMTimeout",
+    "VLMUnavailable",
+]
