@@ -10,12 +10,14 @@ from remind.vlm.interface import (
     VLMRejected,
     VLMTimeout,
     VLMUnavailable,
+    hash_of_prompt,
 )
-from remind.vlm.local import TransformersVLM
+from remind.vlm.local import LookingOptions, TransformersVLM
 from remind.vlm.server import OpenAICompatibleVLM, RequestLimits
 
 __all__ = [
     "VLM",
+    "LookingOptions",
     "OpenAICompatibleVLM",
     "Reply",
     "RequestLimits",
@@ -27,4 +29,5 @@ __all__ = [
     "VLMRejected",
     "VLMTimeout",
     "VLMUnavailable",
+    "hash_of_prompt",
 ]
