@@ -1,1 +1,0 @@
-"""One client for vision-language models: any OpenAI-compatible server, or transformers in this process."""
