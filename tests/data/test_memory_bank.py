@@ -1,8 +1,7 @@
-"""What training reads: an order without hidden state, banks that come back from the cache, cameras in their gauge."""
+"""Banks come back from the cache as they were rendered, and cameras in their gauge."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 from remind.clip import Cameras
-from remind.data import dataset
-from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
+from remind.data import memory_bank
+from remind.data.memory_bank import MemoryBank, WorldBankSpec
 from remind.data.world_clips import make_world_clip
 from remind.errors import InputError
 from remind.frame_graph import Schedule
@@ -22,8 +21,6 @@ from remind.models.codec import LinearCodec
 from remind.models.text import WordHashEncoder
 from remind.prompt_schedule import chunk_prompts
 from remind.world import FAMILIES
-
-from ..make_memory import random_bank
 
 SPEC = WorldBankSpec(size=4, hw=(16, 16), num_frames=57)
 
@@ -41,48 +38,7 @@ def encoder() -> WordHashEncoder:
 @pytest.fixture
 def two_families(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key renders a clip of each family; two of them are enough to see what it depends on."""
-    monkeypatch.setattr(dataset, "FAMILIES", sorted(FAMILIES)[:2])
-
-
-def names(mixture: Mixture, indices: range) -> list[tuple[int, int]]:
-    """(bank, sample) at each index, told apart by content."""
-    known = {bank.tensors["clean"][i].sum().item(): (b, i) for b, bank in enumerate(mixture.banks)
-             for i in range(len(bank))}  # fmt: skip
-    return [known[mixture[i].clean.sum().item()] for i in indices]
-
-
-# --- order ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_sample_is_a_pure_function_of_seed_and_index() -> None:
-    banks = [random_bank(5, seed=0), random_bank(3, seed=1)]
-    forward = names(Mixture(banks, [1.0, 2.0], seed=4), range(30))
-    fresh = Mixture(banks, [1.0, 2.0], seed=4)
-    backward = [names(fresh, range(i, i + 1))[0] for i in reversed(range(30))]
-    assert forward == backward[::-1]
-    assert forward != names(Mixture(banks, [1.0, 2.0], seed=5), range(30))
-
-
-def test_one_bank_is_covered_in_each_pass_and_every_pass_is_shuffled_anew() -> None:
-    mixture = Mixture([random_bank(7)], [1.0], seed=0)
-    passes = [names(mixture, range(7 * p, 7 * p + 7)) for p in range(4)]
-    assert all(sorted(order) == [(0, i) for i in range(7)] for order in passes)
-    assert len({tuple(order) for order in passes}) > 1
-
-
-def test_weights_are_respected_and_no_sample_of_any_bank_is_forgotten() -> None:
-    mixture = Mixture([random_bank(3, seed=0), random_bank(2, seed=1)], [1.0, 3.0], seed=2)
-    drawn = Counter(names(mixture, range(240)))
-    assert sum(n for (bank, _), n in drawn.items() if bank == 1) / 240 == pytest.approx(0.75, abs=0.07)
-    assert len(drawn) == 5
-    for (bank, _), count in drawn.items():
-        assert count / 240 == pytest.approx([0.25 / 3, 0.75 / 2][bank], abs=0.07)
-
-
-@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
-def test_weights_that_make_no_mixture_are_refused(weights: list[float]) -> None:
-    with pytest.raises(InputError, match="positive weight"):
-        Mixture([random_bank(2), random_bank(2)], weights, seed=0)
+    monkeypatch.setattr(memory_bank, "FAMILIES", sorted(FAMILIES)[:2])
 
 
 # --- banks ---------------------------------------------------------------------------------------------------------
