@@ -51,7 +51,7 @@ def test_batches_do_not_depend_on_workers_ranks_or_where_a_run_was_resumed(mixtu
         ranks = [prints(list(read_batches(
             mixture, StepSampler(BATCH, STEPS, rank=rank, world_size=world_size), workers=workers)))
             for rank in range(world_size)]  # fmt: skip
-        assert [sum((rank[step] for rank in ranks), []) for step in range(STEPS)] == expected
+        assert [[s for rank in ranks for s in rank[step]] for step in range(STEPS)] == expected
     resumed = StepSampler(BATCH, STEPS, first_step=2)
     assert len(resumed) == 2
     assert prints(list(read_batches(mixture, resumed, workers=workers))) == expected[2:]

@@ -105,6 +105,9 @@ def encode_track(clip: Clip, encoder: LatentEncoder) -> Track:
 class LivePairs:
     """Decodes, degrades and encodes on each access; nothing is kept.
 
+    Latents are the same bits in this process and in those forked from it. In a spawned one the encoder's weights lie
+    elsewhere in memory, and matrix products of another alignment may round the last bit otherwise.
+
     Args:
         hw: size that the model expects, px.
     """
