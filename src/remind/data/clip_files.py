@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from remind.data.clip_store import ClipStore, ClipStoreWriter, Provenance, _Caption, _Graph, _parse
+from remind.clip import Cameras
+from remind.data.clip_store import ClipStore, ClipStoreWriter, Provenance, _cameras, _Caption, _Graph, _parse
 from remind.data.interrupt import InterruptionRecipe
 from remind.errors import StoreError
 
@@ -88,3 +89,14 @@ def copy_clip(store: ClipStore, index: int, writer: ClipStoreWriter) -> None:
     writer._rows.append({**row, "shard": len(writer._done), "members": members})
     if writer._shard is not None and writer._shard.tell() >= writer.shard_bytes:
         writer._close_shard()
+
+
+def clip_cameras(store: ClipStore, index: int) -> Cameras | None:
+    """Cameras of a clip, or None where it has none.
+
+    Raises:
+        StoreError: a damaged clip.
+    """
+    if "cameras.npz" not in file_names(store, index):
+        return None
+    return _cameras(store._rows[index], read_file(store, index, "cameras.npz"))
