@@ -1,210 +1,193 @@
-"""What training reads: an order without hidden state, banks that come back from the cache, cameras in their gauge."""
+"""A store as memory samples: the same from cache and live, and damage is named, counted and never hidden."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-from remind.clip import Cameras
-from remind.data import dataset
-from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
-from remind.data.world_clips import make_world_clip
-from remind.errors import InputError
-from remind.frame_graph import Schedule
-from remind.geometry import intrinsics_from_fov, rigid, rotation_yaw
-from remind.models.camera_conditions import camera_conditions
+from remind.data.clip_store import ClipStore
+from remind.data.dataset import StoreDataset
+from remind.data.encoded_pair import LivePairs, VariantSpec
+from remind.data.latent_build import build_latents
+from remind.data.latent_cache import CachedPairs, LatentCache, LatentSpec
+from remind.data.loader import StepSampler, read_batches
+from remind.data.memory_bank import MemoryBank
+from remind.data.memory_sample import MemorySample
+from remind.data.mixture import Mixture
+from remind.data.quarantine import Quarantine
+from remind.errors import InputError, StoreError
 from remind.models.codec import LinearCodec
 from remind.models.text import WordHashEncoder
-from remind.prompt_schedule import chunk_prompts
-from remind.world import FAMILIES
+from tests.data.make_store import HW, damage, make_store
 
-from ..make_memory import random_bank
-
-SPEC = WorldBankSpec(size=4, hw=(16, 16), num_frames=57)
-
-
-@pytest.fixture(scope="module")
-def codec() -> LinearCodec:
-    return LinearCodec.load()
+COUNT, VARIANTS = 4, 2
 
 
 @pytest.fixture
-def encoder() -> WordHashEncoder:
+def text() -> WordHashEncoder:
     return WordHashEncoder(8, 16)
 
 
 @pytest.fixture
-def two_families(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key renders a clip of each family; two of them are enough to see what it depends on."""
-    monkeypatch.setattr(dataset, "FAMILIES", sorted(FAMILIES)[:2])
+def root(tmp_path: Path) -> Path:
+    return make_store(tmp_path / "store", COUNT)
 
 
-def names(mixture: Mixture, indices: range) -> list[tuple[int, int]]:
-    """(bank, sample) at each index, told apart by content."""
-    known = {bank.tensors["clean"][i].sum().item(): (b, i) for b, bank in enumerate(mixture.banks)
-             for i in range(len(bank))}  # fmt: skip
-    return [known[mixture[i].clean.sum().item()] for i in indices]
+def live(root: Path) -> LivePairs:
+    return LivePairs(ClipStore.open(root), LinearCodec.load(), VariantSpec(variants=VARIANTS), hw=HW)
 
 
-# --- order ---------------------------------------------------------------------------------------------------------
+def cached(root: Path, folder: Path) -> CachedPairs:
+    codec = LinearCodec.load()
+    store = ClipStore.open(root)
+    build_latents(store, codec, folder, LatentSpec(variants=VARIANTS))
+    return CachedPairs(LatentCache.open(folder), store, encoder_digest=codec.digest, hw=HW)
 
 
-def test_a_sample_is_a_pure_function_of_seed_and_index() -> None:
-    banks = [random_bank(5, seed=0), random_bank(3, seed=1)]
-    forward = names(Mixture(banks, [1.0, 2.0], seed=4), range(30))
-    fresh = Mixture(banks, [1.0, 2.0], seed=4)
-    backward = [names(fresh, range(i, i + 1))[0] for i in reversed(range(30))]
-    assert forward == backward[::-1]
-    assert forward != names(Mixture(banks, [1.0, 2.0], seed=5), range(30))
+def same(a: MemorySample, b: MemorySample) -> bool:
+    tensors = [name for name in vars(a) if isinstance(getattr(a, name), torch.Tensor)]
+    assert len(tensors) == 8
+    return a.recipe == b.recipe and all(torch.equal(getattr(a, n), getattr(b, n)) for n in tensors)
 
 
-def test_one_bank_is_covered_in_each_pass_and_every_pass_is_shuffled_anew() -> None:
-    mixture = Mixture([random_bank(7)], [1.0], seed=0)
-    passes = [names(mixture, range(7 * p, 7 * p + 7)) for p in range(4)]
-    assert all(sorted(order) == [(0, i) for i in range(7)] for order in passes)
-    assert len({tuple(order) for order in passes}) > 1
+def test_items_are_every_clip_in_every_variant(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    a, b = StoreDataset(live(root), text), StoreDataset(cached(root, tmp_path / "c"), text)
+    assert len(a) == len(b) == COUNT * VARIANTS
+    assert [a.clip_id(i) for i in range(len(a))] == [f"clip-{i}" for i in range(COUNT)] * VARIANTS
+    assert all(same(a[i], b[i]) for i in range(len(a)))
+    assert len({a[i].recipe.to_json() for i in range(len(a))}) == len(a)
+    assert torch.equal(a[1].clean, a[COUNT + 1].clean)
+    for index in (-1, len(a)):
+        with pytest.raises(IndexError):
+            a[index]
 
 
-def test_weights_are_respected_and_no_sample_of_any_bank_is_forgotten() -> None:
-    mixture = Mixture([random_bank(3, seed=0), random_bank(2, seed=1)], [1.0, 3.0], seed=2)
-    drawn = Counter(names(mixture, range(240)))
-    assert sum(n for (bank, _), n in drawn.items() if bank == 1) / 240 == pytest.approx(0.75, abs=0.07)
-    assert len(drawn) == 5
-    for (bank, _), count in drawn.items():
-        assert count / 240 == pytest.approx([0.25 / 3, 0.75 / 2][bank], abs=0.07)
+def test_it_agrees_with_the_bank_in_memory(root: Path, text: WordHashEncoder) -> None:
+    """Latents to the last bits only: the bank encodes both versions in one matrix product."""
+    codec = LinearCodec.load()
+    bank = MemoryBank.from_store(ClipStore.open(root), codec, text, HW)
+    dataset = StoreDataset(live(root), text)
+    for i in range(COUNT):
+        torch.testing.assert_close(bank[i].degraded, dataset[i].degraded, atol=1e-5, rtol=0)
+        assert torch.equal(bank[i].degraded_text, dataset[i].degraded_text)
+        assert torch.equal(bank[i].clean_cameras, dataset[i].clean_cameras)
+        assert bank[i].graph == dataset[i].graph
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
-def test_weights_that_make_no_mixture_are_refused(weights: list[float]) -> None:
-    with pytest.raises(InputError, match="positive weight"):
-        Mixture([random_bank(2), random_bank(2)], weights, seed=0)
+def test_loader_processes_read_what_one_process_reads(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    mixture = Mixture([StoreDataset(cached(root, tmp_path / "c"), text), StoreDataset(live(root), text)],
+                      [1.0, 1.0], seed=2)  # fmt: skip
+    expected = [mixture[i] for i in range(4, 16)]
+    for workers in (0, 2):
+        got = [s for b in read_batches(mixture, StepSampler(4, 4, first_step=1), workers=workers) for s in b]
+        assert all(same(x, y) for x, y in zip(expected, got, strict=True))
 
 
-# --- banks ---------------------------------------------------------------------------------------------------------
+def test_a_dataset_from_the_cache_can_be_pickled(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    dataset = StoreDataset(cached(root, tmp_path / "c"), text)
+    assert same(pickle.loads(pickle.dumps(dataset))[5], dataset[5])
 
 
-def same_samples(a: MemoryBank, b: MemoryBank) -> bool:
-    return len(a) == len(b) and all(
-        torch.equal(getattr(x, name), getattr(y, name))
-        for x, y in ((a[i], b[i]) for i in range(len(a)))
-        for name in (
-            "clean",
-            "degraded",
-            "clean_cameras",
-            "degraded_cameras",
-            "degraded_valid",
-            "degraded_text",
-        )
-    )
+# --- damage ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_world_bank_comes_back_from_the_cache_as_it_was_rendered(
-    codec: LinearCodec, encoder: WordHashEncoder, tmp_path: Path, two_families: None
+def test_a_damaged_clip_is_named_with_the_way_out(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    damage(root, 2)
+    with pytest.raises(StoreError, match=r'clip clip-2 is damaged.*add "clip-2" to the quarantine file'):
+        StoreDataset(live(root), text)[2]
+    quarantine = Quarantine(tmp_path / "q.json")
+    with pytest.raises(StoreError, match=r"q\.json"):
+        StoreDataset(live(root), text, quarantine=quarantine)[2]
+    assert quarantine.read() == {}
+
+
+def test_a_new_find_stands_for_the_next_item_and_is_counted(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    whole = [StoreDataset(live(root), text)[i] for i in range(COUNT * VARIANTS)]
+    damage(root, 1)
+    damage(root, 2)
+    quarantine = Quarantine(tmp_path / "q.json")
+    dataset = StoreDataset(live(root), text, on_corrupt="quarantine", quarantine=quarantine)
+    assert dataset.newly_quarantined == ()
+    for _ in range(2):  # whether it was known or not
+        assert same(dataset[1], whole[3])
+        assert same(dataset[2], whole[3])
+        assert same(dataset[0], whole[0])
+    assert dataset.newly_quarantined == ("clip-1", "clip-2")
+    assert dataset.skipped == ()
+    assert len(dataset) == COUNT * VARIANTS  # the order of this run stays
+    assert "clip-1" in quarantine.read()["clip-1"]
+
+
+def test_the_last_item_goes_round(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    damage(root, 3)
+    dataset = StoreDataset(live(root), text, on_corrupt="quarantine", quarantine=Quarantine(tmp_path / "q.json"))
+    assert same(dataset[COUNT * VARIANTS - 1], dataset[0])
+
+
+def test_all_processes_see_the_same_and_count_together(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    damage(root, 0)
+    for workers in (0, 2):
+        quarantine = Quarantine(tmp_path / f"q{workers}.json")
+        dataset = StoreDataset(live(root), text, on_corrupt="quarantine", quarantine=quarantine)
+        mixture = Mixture([dataset], [1.0], seed=0)
+        got = [s for batch in read_batches(mixture, StepSampler(4, 3), workers=workers) for s in batch]
+        if workers == 0:
+            first = got
+        assert dataset.newly_quarantined == ("clip-0",)
+    assert all(same(a, b) for a, b in zip(first, got, strict=True))
+
+
+def test_the_next_run_skips_from_the_start_and_a_resumed_one_does_not(
+    root: Path, tmp_path: Path, text: WordHashEncoder
 ) -> None:
-    told: list[tuple[int, int]] = []
-    first = MemoryBank.world(SPEC, codec, encoder, cache_dir=tmp_path, progress=lambda *n: told.append(n))
-    (path,) = tmp_path.iterdir()  # one file, and nothing half-written beside it
-    assert path.name == f"world-bank-{SPEC.key(codec)}.safetensors"
-    assert told == [(4, 4)]
-    written = path.stat().st_mtime_ns
-    again = MemoryBank.world(SPEC, codec, encoder, cache_dir=tmp_path, progress=lambda *n: told.append(n))
-    assert told == [(4, 4)]
-    assert path.stat().st_mtime_ns == written
-    assert same_samples(first, again)
-    assert first.recipes == again.recipes
-
-    clips = [make_world_clip(seed, hw=(16, 16), num_frames=57) for seed in range(4)]
-    by_hand = MemoryBank.from_clips(iter([(c.clean, c.degraded, c.recipe) for c in clips]), codec, encoder)
-    # Pixels are the same bits in every process; a matrix product in another one may round its last bit otherwise.
-    for name, tensor in first.tensors.items():
-        torch.testing.assert_close(tensor, by_hand.tensors[name], atol=1e-5, rtol=0)
-    for i, clip in enumerate(clips):
-        sample = first[i]
-        torch.testing.assert_close(sample.clean, codec.encode(clip.clean.rgb[None])[0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(sample.degraded, codec.encode(clip.degraded.rgb[None])[0], atol=1e-5, rtol=0)
-        assert sample.graph == clip.graph
-        assert torch.equal(sample.degraded_text, encoder(chunk_prompts(clip.clean.caption, clip.schedule)))
-        assert torch.equal(sample.clean_text, encoder(chunk_prompts(clip.clean.caption, Schedule(57))))
-        assert not torch.equal(sample.clean_text, sample.degraded_text)
+    quarantine = Quarantine(tmp_path / "q.json")
+    quarantine.add("clip-1", "damaged")
+    quarantine.add("of-another-store", "damaged")
+    dataset = StoreDataset(live(root), text, quarantine=quarantine)
+    assert dataset.skipped == ("clip-1",)
+    assert [dataset.clip_id(i) for i in range(len(dataset))] == ["clip-0", "clip-2", "clip-3"] * VARIANTS
+    resumed = StoreDataset(live(root), text, quarantine=quarantine, skip=())
+    assert len(resumed) == COUNT * VARIANTS
+    order = [Mixture([StoreDataset(live(root), text, quarantine=quarantine)], [1.0], 5).locate(i) for i in range(9)]
+    quarantine.add("clip-0", "damaged")  # found by another run
+    again = Mixture([StoreDataset(live(root), text, quarantine=quarantine, skip=dataset.skipped)], [1.0], 5)
+    assert [again.locate(i) for i in range(9)] == order
 
 
-def test_the_key_of_a_world_bank_follows_its_spec_and_codec(codec: LinearCodec, two_families: None) -> None:
-    tensors = {k: v.clone() for k, v in codec.tensors.items()}
-    tensors["first.mean"][0] += 1e-5
-    keys = [SPEC.key(codec), SPEC.key(LinearCodec(tensors))]
-    keys += [
-        replace(SPEC, **change).key(codec) for change in ({"size": 5}, {"first_seed": 1}, {"num_frames": 69})
-    ]
-    assert len(set(keys)) == 5
-    assert replace(SPEC).key(LinearCodec.load()) == keys[0]
+def test_settings_are_never_the_clips_fault(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    pairs = LivePairs(ClipStore.open(root), LinearCodec.load(), VariantSpec(), hw=(32, 32))
+    quarantine = Quarantine(tmp_path / "q.json")
+    with pytest.raises(InputError, match="another size"):
+        StoreDataset(pairs, text, on_corrupt="quarantine", quarantine=quarantine)[0]
+    assert quarantine.read() == {}
+    with pytest.raises(InputError, match="need a place"):
+        StoreDataset(live(root), text, on_corrupt="quarantine")
 
 
-def test_a_bank_of_nothing_is_refused(codec: LinearCodec, encoder: WordHashEncoder) -> None:
-    with pytest.raises(InputError, match="no clips to train on"):
-        MemoryBank.from_clips(iter([]), codec, encoder)
+def test_nothing_left_to_read_is_an_error(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    for clip in range(COUNT):
+        damage(root, clip)
+    quarantine = Quarantine(tmp_path / "q.json")
+    dataset = StoreDataset(live(root), text, on_corrupt="quarantine", quarantine=quarantine)
+    with pytest.raises(StoreError, match="no clip of the store can be read"):
+        dataset[0]
+    with pytest.raises(InputError, match="all of them skipped"):
+        StoreDataset(live(root), text, quarantine=quarantine)
+    with pytest.raises(InputError, match="an empty store"):
+        StoreDataset(live(make_store(tmp_path / "empty", 0)), text)
 
 
-# --- cameras -------------------------------------------------------------------------------------------------------
-
-
-def moving_cameras(num_frames: int = 45, step: float = 0.5) -> Cameras:
-    yaw = torch.arange(num_frames).double()
-    translation = torch.zeros(num_frames, 3, dtype=torch.float64)
-    translation[:, 0] = step * torch.arange(num_frames)
-    return Cameras(rigid(rotation_yaw(yaw), translation), intrinsics_from_fov(60.0, (16, 16), num_frames), (16, 16),
-                   torch.ones(num_frames, dtype=torch.bool))  # fmt: skip
-
-
-def with_poses(cameras: Cameras, c2w: Tensor, valid: Tensor | None = None) -> Cameras:
-    return Cameras(c2w, cameras.intrinsics_px, cameras.hw, cameras.valid if valid is None else valid)
-
-
-def test_latent_frame_i_has_the_camera_of_pixel_frame_4i() -> None:
-    cameras = moving_cameras()
-    descriptors, valid = camera_conditions(cameras, 45)
-    assert descriptors.shape == (12, 14)
-    assert valid.all()
-    for i in range(12):
-        torch.testing.assert_close(descriptors[i, :9], cameras.c2w[4 * i, :3, :3].flatten().float())
-    changed = cameras.c2w.clone()
-    changed[17] = changed[40]  # no latent frame's camera
-    assert torch.equal(camera_conditions(with_poses(cameras, changed), 45)[0], descriptors)
-
-
-def test_translations_are_measured_in_the_context_and_later_cameras_change_nothing_before() -> None:
-    cameras = moving_cameras()
-    descriptors, _ = camera_conditions(cameras, 45)
-    assert descriptors[2, 9].item() == pytest.approx(1.0)  # frame 8 is the farthest of the first chunk
-    assert descriptors[4, 9].item() == pytest.approx(2.0)
-    later = cameras.c2w.clone()
-    later[9:, :3, 3] *= 100
-    changed, _ = camera_conditions(with_poses(cameras, later), 45)
-    assert torch.equal(changed[:3], descriptors[:3])
-    assert changed[4, 9].item() == pytest.approx(200.0)
-    doubled = camera_conditions(moving_cameras(step=1.0), 45)[0]  # the unit of the world does not matter
-    torch.testing.assert_close(doubled, descriptors)
-
-
-def test_a_clip_without_cameras_is_invalid_throughout() -> None:
-    descriptors, valid = camera_conditions(None, 45)
-    assert descriptors.shape == (12, 14)
-    assert (descriptors == 0).all()
-    assert not valid.any()
-
-
-@pytest.mark.parametrize("junk", [float("nan"), 1e6])
-def test_poses_that_are_not_valid_do_not_set_the_unit(junk: float) -> None:
-    cameras = moving_cameras()
-    truth, _ = camera_conditions(cameras, 45)
-    c2w, ok = cameras.c2w.clone(), cameras.valid.clone()
-    c2w[5], ok[5] = junk, False  # no latent frame's camera, but in the context
-    c2w[20], ok[20] = junk, False
-    got, valid = camera_conditions(with_poses(cameras, c2w, ok), 45)
-    assert valid.tolist() == [i != 5 for i in range(12)]
-    assert torch.equal(got[valid], truth[valid])
-    assert (got[5] == 0).all()
+def test_a_damaged_shard_of_the_cache_is_named_with_its_clip(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
+    pairs = cached(root, tmp_path / "c")
+    (shard,) = (tmp_path / "c" / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    one = pairs.read(1, 1).degraded.latents.numpy().tobytes()
+    data[data.index(one)] ^= 1
+    shard.write_bytes(data)
+    dataset = StoreDataset(pairs, text)
+    assert dataset[1].num_frames == 57  # another variant of the clip
+    with pytest.raises(StoreError, match=r"clip clip-1 is damaged.*another checksum"):
+        dataset[COUNT + 1]

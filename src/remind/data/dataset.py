@@ -1,246 +1,105 @@
-"""What training reads: memory samples in latent space, in an order that is a function of (seed, index) alone.
-
-A bank holds samples in memory: both versions of each clip as latents, pose descriptors at the frames that the
-latents stand for, text embeddings of the per-chunk prompts, and the schedule. World banks are rendered from seeds
-and kept in a cache folder, keyed by everything that decides their content.
-"""
+"""The clips of a store as memory samples, at random access; what cannot be read is named, never silently replaced."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from typing import Literal
 
-import numpy as np
-import torch
-from jaxtyping import Bool, Float
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from remind.clip import Clip
-from remind.data.clip_store import ClipStore
-from remind.data.interrupt import InterruptionRecipe, clean_view
-from remind.data.world_clips import make_world_clip
-from remind.errors import InputError, StoreError
-from remind.frame_graph import FrameGraph, Schedule
-from remind.models.camera_conditions import camera_conditions
-from remind.models.codec import LinearCodec
+from remind.data.encoded_pair import EncodedPair, PairReader
+from remind.data.memory_bank import MemoryBank, WorldBankSpec, default_cache_dir
+from remind.data.memory_sample import MemorySample, Progress, make_sample
+from remind.data.mixture import Mixture
+from remind.data.quarantine import Quarantine
+from remind.errors import GraphError, InputError, StoreError, VideoError
 from remind.models.text import TextEncoder
-from remind.prompt_schedule import chunk_prompts
-from remind.world import FAMILIES
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+__all__ = ["MemoryBank", "MemorySample", "Mixture", "Progress", "StoreDataset", "WorldBankSpec", "default_cache_dir"]
+
+OnCorrupt = Literal["raise", "quarantine"]
 
 
-@dataclass(frozen=True)
-class MemorySample:
-    """One clip as training sees it. Latent frame i has the camera of pixel frame 4i.
+class StoreDataset(Sequence[MemorySample]):
+    """Item i is clip i % n in its variant i // n, of the n clips that are not skipped.
+
+    Lengths and order follow from the store and `skipped` alone, both fixed when the dataset is made. A clip that turns
+    out to be damaged later ends the run ("raise"), or ("quarantine") is recorded and stands for the next item that
+    can be read, by the rule i, i + 1, i + 2, ... modulo the length: a function of what is on disk, the same in every
+    process and whether the clip was known or not. The next run that takes the quarantine over skips it from the start.
 
     Args:
-        clean, degraded: latents of both versions.
-        clean_cameras, degraded_cameras: pose descriptors (Eq. 1), in the gauge of the clip's own context.
-        clean_valid, degraded_valid: where they may be used.
-        clean_text, degraded_text: embedding of each chunk's prompt.
-        recipe: the interruptions; the frame graph is derived from it.
-        num_frames: pixel frames of the clip.
+        pairs: where latents come from: `LivePairs` or `CachedPairs`.
+        text: embeds the prompts.
+        on_corrupt: what happens to damaged clips. Settings that do not fit (InputError) are never the clip's fault
+            and always raise.
+        quarantine: where damaged clips are recorded; needed for "quarantine".
+        skip: ids left out from the start; None = those that the quarantine names now. To resume a run exactly, pass
+            the `skipped` of its checkpoint.
+
+    Raises:
+        InputError: no quarantine to write to, or no clip left.
     """
 
-    clean: Float[Tensor, "t c h w"]
-    degraded: Float[Tensor, "t c h w"]
-    clean_cameras: Float[Tensor, "t 14"]
-    degraded_cameras: Float[Tensor, "t 14"]
-    clean_valid: Bool[Tensor, " t"]
-    degraded_valid: Bool[Tensor, " t"]
-    clean_text: Float[Tensor, "k s e"]
-    degraded_text: Float[Tensor, "k s e"]
-    recipe: InterruptionRecipe
-    num_frames: int
-
-    @property
-    def graph(self) -> FrameGraph:
-        return FrameGraph(self.recipe.schedule(self.num_frames))
-
-
-@dataclass(frozen=True)
-class WorldBankSpec:
-    """What decides the content of a world bank: `size` clips of the seeds from `first_seed` on."""
-
-    size: int
-    hw: tuple[int, int]
-    first_seed: int = 0
-    num_frames: int = 81
-
-    def key(self, codec: LinearCodec) -> str:
-        """Hash of this spec, the codec, and one rendered clip of every family: whatever changes pixels, prompts or
-        schedules changes the key, and a new comment does not."""
-        h = hashlib.sha256(f"{self} {codec.digest}".encode())
-        for i, family in enumerate(sorted(FAMILIES)):
-            clip = make_world_clip(i, hw=self.hw, num_frames=self.num_frames, family=family)
-            h.update(clip.clean.rgb.numpy().tobytes() + clip.degraded.rgb.numpy().tobytes())
-            h.update(f"{clip.clean.caption} {clip.recipe.to_json()}".encode())
-        return h.hexdigest()[:16]
-
-
-def default_cache_dir() -> Path:
-    """$REMIND_CACHE, or ~/.cache/remind."""
-    return Path(os.environ.get("REMIND_CACHE", Path.home() / ".cache" / "remind"))
-
-
-class MemoryBank(Sequence[MemorySample]):
-    """Samples in memory; texts are embedded on access."""
-
-    def __init__(self, tensors: dict[str, Tensor], recipes: list[InterruptionRecipe], captions: list[str],
-                 encoder: TextEncoder, num_frames: int):
-        self.tensors, self.recipes, self.captions = tensors, recipes, captions
-        self.encoder, self.num_frames = encoder, num_frames
+    def __init__(self, pairs: PairReader, text: TextEncoder, *, on_corrupt: OnCorrupt = "raise",
+                 quarantine: Quarantine | None = None, skip: Collection[str] | None = None):  # fmt: skip
+        if on_corrupt == "quarantine" and quarantine is None:
+            raise InputError("damaged clips need a place to be recorded", got="no quarantine",
+                             fix="pass quarantine=Quarantine(path)")  # fmt: skip
+        if skip is None:
+            skip = () if quarantine is None else quarantine.read()
+        self.pairs, self.text, self.on_corrupt, self.quarantine = pairs, text, on_corrupt, quarantine
+        self.skipped = tuple(sorted(set(skip) & set(pairs.clip_ids)))
+        left_out = set(self.skipped)
+        self._clips = [clip for clip, name in enumerate(pairs.clip_ids) if name not in left_out]
+        if not self._clips:
+            raise InputError("there are no clips to train on", got=f"{len(pairs.clip_ids)} clips, all of them skipped"
+                             if left_out else "an empty store", fix="build the store again")  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self.recipes)
+        return len(self._clips) * self.pairs.variants
+
+    def clip_id(self, index: int) -> str:
+        """The clip that an item is made of."""
+        return self.pairs.clip_ids[self._clips[index % len(self._clips)]]
+
+    @property
+    def newly_quarantined(self) -> tuple[str, ...]:
+        """Clips of this dataset found damaged since it was made, by any process that shares the quarantine."""
+        if self.quarantine is None:
+            return ()
+        return tuple(sorted(self.quarantine.read().keys() & set(self.pairs.clip_ids) - set(self.skipped)))
 
     def __getitem__(self, index: int) -> MemorySample:  # type: ignore[override]
-        recipe = self.recipes[index]
-        schedule = recipe.schedule(self.num_frames)
-        x = {name: tensor[index] for name, tensor in self.tensors.items()}
-        return MemorySample(
-            x["clean"], x["degraded"], x["clean_cameras"], x["degraded_cameras"],
-            x["clean_valid"].bool(), x["degraded_valid"].bool(),
-            self.encoder(chunk_prompts(self.captions[index], Schedule(self.num_frames))),
-            self.encoder(chunk_prompts(self.captions[index], schedule)),
-            recipe, self.num_frames,
-        )
-
-    @staticmethod
-    def from_clips(
-        clips: Iterator[tuple[Clip, Clip, InterruptionRecipe]], codec: LinearCodec, encoder: TextEncoder
-    ) -> MemoryBank:
-        """Encode (clean, degraded, recipe) triples.
+        """Read an item.
 
         Raises:
-            InputError: no clips at all.
+            IndexError: no such item.
+            StoreError: a damaged clip, by name; under "quarantine" only when no clip at all can be read.
+            InputError: settings that do not fit the store.
         """
-        rows: list[dict[str, Tensor]] = []
-        recipes, captions, num_frames = [], [], 0
-        for clean, degraded, recipe in clips:
-            rows.append(_encode_row(clean, degraded, codec))
-            recipes.append(recipe)
-            captions.append(clean.caption)
-            num_frames = len(clean)
-        if not rows:
-            raise InputError("there are no clips to train on", fix="build the store again and read its report.json")
-        tensors = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        return MemoryBank(tensors, recipes, captions, encoder, num_frames)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        for step in range(len(self)):
+            pair = self._read((index + step) % len(self))
+            if pair is not None:
+                row = {"clean": pair.clean.latents, "degraded": pair.degraded.latents,
+                       "clean_cameras": pair.clean.cameras, "degraded_cameras": pair.degraded.cameras,
+                       "clean_valid": pair.clean.valid, "degraded_valid": pair.degraded.valid}  # fmt: skip
+                return make_sample(row, pair.recipe, pair.caption, pair.num_frames, self.text)
+        raise StoreError("no clip of the store can be read", got=f"{len(self._clips)} damaged clips",
+                         fix="build the store again")  # fmt: skip
 
-    @staticmethod
-    def from_store(store: ClipStore, codec: LinearCodec, encoder: TextEncoder,
-                   hw: tuple[int, int]) -> MemoryBank:
-        """All clips of a store, degraded by their recipes on load, seen through their recipes' views.
-
-        Raises:
-            StoreError: clips of another size than the model's.
-        """
-
-        def triples() -> Iterator[tuple[Clip, Clip, InterruptionRecipe]]:
-            for number in range(len(store)):
-                memory_clip = store.read(number, depth=False)
-                clean = clean_view(memory_clip.clean, memory_clip.recipe)
-                if clean.hw != hw:
-                    raise StoreError("the store's clips have another size than the recipe's", got=clean.hw, expected=hw,
-                                     fix=f"remind data build ... --hw {hw[0]} {hw[1]}")
-                yield clean, memory_clip.degraded(), memory_clip.recipe
-
-        return MemoryBank.from_clips(triples(), codec, encoder)
-
-    @staticmethod
-    def world(
-        spec: WorldBankSpec, codec: LinearCodec, encoder: TextEncoder, *, workers: int = 1,
-        cache_dir: Path | None = None, progress: Progress | None = None,
-    ) -> MemoryBank:
-        """Render the world clips of a spec, or read them from the cache folder.
-
-        Args:
-            workers: processes that render.
-            cache_dir: None = `default_cache_dir()`.
-            progress: called after each block of clips.
-        """
-        folder = cache_dir or default_cache_dir()
-        path = folder / f"world-bank-{spec.key(codec)}.safetensors"
-        if not path.is_file():
-            _render_bank(spec, codec, path, workers, progress)
-        with safe_open(str(path), framework="pt") as f:
-            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
-            meta = f.metadata()
-        recipes = [InterruptionRecipe.from_json(line) for line in meta["recipes"].splitlines()]
-        return MemoryBank(tensors, recipes, meta["captions"].splitlines(), encoder, spec.num_frames)
-
-
-def _encode_row(clean: Clip, degraded: Clip, codec: LinearCodec) -> dict[str, Tensor]:
-    latents = codec.encode(torch.stack([clean.rgb, degraded.rgb]))
-    row = {"clean": latents[0], "degraded": latents[1]}
-    for name, clip in (("clean", clean), ("degraded", degraded)):
-        row[f"{name}_cameras"], valid = camera_conditions(clip.cameras, len(clip))
-        row[f"{name}_valid"] = valid.to(torch.uint8)
-    return row
-
-
-def _render_block(spec: WorldBankSpec, seeds: range, codec_tensors: dict[str, np.ndarray]) -> tuple[
-    dict[str, np.ndarray], list[str], list[str]
-]:
-    """Runs in a worker process: arrays and strings cross the border, no torch handles."""
-    torch.set_num_threads(1)
-    codec = LinearCodec({k: torch.from_numpy(v) for k, v in codec_tensors.items()})
-    rows, recipes, captions = [], [], []
-    for seed in seeds:
-        clip = make_world_clip(seed, hw=spec.hw, num_frames=spec.num_frames)
-        rows.append(_encode_row(clip.clean, clip.degraded, codec))
-        recipes.append(clip.recipe.to_json())
-        captions.append(clip.clean.caption)
-    return {k: torch.stack([r[k] for r in rows]).numpy() for k in rows[0]}, recipes, captions
-
-
-def _render_bank(
-    spec: WorldBankSpec, codec: LinearCodec, path: Path, workers: int, progress: Progress | None, block: int = 32
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stop = spec.first_seed + spec.size
-    blocks = [range(s, min(s + block, stop)) for s in range(spec.first_seed, stop, block)]
-    arrays = {k: v.numpy() for k, v in codec.tensors.items()}
-    results = []
-    with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
-        for done, result in enumerate(pool.map(_render_block, *zip(*((spec, b, arrays) for b in blocks),
-                                                                   strict=True)), 1):
-            results.append(result)
-            if progress is not None:
-                progress(min(done * block, spec.size), spec.size)
-    tensors = {k: torch.from_numpy(np.concatenate([r[0][k] for r in results])) for k in results[0][0]}
-    meta = {"recipes": "\n".join(line for r in results for line in r[1]),
-            "captions": "\n".join(line for r in results for line in r[2])}
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(tensors, str(temporary), meta)
-    temporary.replace(path)
-
-
-class Mixture:
-    """Weighted mixing of banks; the sample at a global index is a pure function of (seed, index).
-
-    Each bank is walked in a fresh random order per pass, so that with one bank no sample repeats before all have
-    been seen.
-    """
-
-    def __init__(self, banks: Sequence[MemoryBank], weights: Sequence[float], seed: int):
-        if len(banks) != len(weights) or not all(w > 0 for w in weights):
-            raise InputError("each bank needs a positive weight", got=list(weights))
-        self.banks, self.seed = banks, seed
-        self.shares = np.cumsum(weights) / np.sum(weights)
-
-    def __getitem__(self, index: int) -> MemorySample:
-        which = int(np.searchsorted(self.shares, np.random.default_rng([self.seed, 1, index]).random(), side="right"))
-        bank = self.banks[min(which, len(self.banks) - 1)]
-        epoch, place = divmod(index, len(bank))
-        order = np.random.default_rng([self.seed, 2, which, epoch]).permutation(len(bank))
-        return bank[int(order[place])]
+    def _read(self, index: int) -> EncodedPair | None:
+        """None for a clip that has just been quarantined."""
+        variant, place = divmod(index, len(self._clips))
+        try:
+            return self.pairs.read(self._clips[place], variant)
+        except (StoreError, VideoError, GraphError) as error:
+            name = self.clip_id(index)
+            if self.on_corrupt == "raise" or self.quarantine is None:
+                where = "the quarantine file" if self.quarantine is None else self.quarantine.path
+                raise StoreError(
+                    f"clip {name} is damaged", got=str(error),
+                    fix=f'mend it, add "{name}" to {where}, or read with on_corrupt="quarantine"',
+                ) from None  # fmt: skip
+            self.quarantine.add(name, str(error))
+            return None

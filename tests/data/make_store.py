@@ -1,0 +1,63 @@
+"""Small real stores of 57-frame clips, and ways to damage them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from remind.clip import Cameras, Clip
+from remind.data.clip_store import ClipStoreWriter, Provenance
+from remind.data.interrupt import InterruptionRecipe, sample_recipe
+from remind.data.world_clips import make_world_clip
+from remind.geometry import intrinsics_from_fov
+from tests.data.make_video import moving_square
+
+FRAMES, HW = 57, (16, 16)
+KINDS = ("light_toggle", "occluder", "zoom")
+
+
+def clip_of(i: int, *, seed: int | None = None, caption: str | None = None) -> Clip:
+    """A clip whose pictures depend on the seed; every second one has cameras."""
+    cameras = None
+    if i % 2 == 0:
+        c2w = make_world_clip(i, hw=HW, num_frames=FRAMES).clean.cameras
+        assert c2w is not None
+        cameras = Cameras(c2w.c2w, intrinsics_from_fov(60.0, HW, FRAMES), HW, c2w.valid)
+    return Clip(moving_square(FRAMES, HW, seed=i if seed is None else seed), 16.0, cameras,
+                caption=f"square {i} moves" if caption is None else caption, clip_id=f"clip-{i}")  # fmt: skip
+
+
+def recipe_of(i: int, *, seed: int = 0) -> InterruptionRecipe:
+    return sample_recipe(KINDS[i % 3], FRAMES, np.random.default_rng([i, seed]))  # type: ignore[arg-type]
+
+
+def provenance_of(i: int, **fields: str) -> Provenance:
+    return Provenance(source=f"{i}.mp4", sha256=f"{i:064x}", start_pts=0, stop_pts=FRAMES - 1, time_base=(1, 16),
+                      scores={"m": 0.5}, tool_versions={"av": "18"}, **fields)  # type: ignore[arg-type]  # fmt: skip
+
+
+def make_store(root: Path, count: int = 4, *, changed: dict[int, dict[str, int | str]] | None = None) -> Path:
+    """Clips 0 to count - 1.
+
+    Args:
+        changed: per clip, another `seed` of its pictures, `recipe_seed` or `caption`.
+    """
+    with ClipStoreWriter(root) as writer:
+        for i in range(count):
+            other = dict((changed or {}).get(i, {}))
+            recipe = recipe_of(i, seed=int(other.pop("recipe_seed", 0)))
+            writer.add(clip_of(i, **other), recipe, provenance_of(i))  # type: ignore[arg-type]
+    return root
+
+
+def damage(root: Path, clip: int, member: str = "rgb.mp4") -> None:
+    """Flip a byte in the middle of one file of a clip."""
+    row = pq.read_table(root / "index.parquet").to_pylist()[clip]
+    place = next(m for m in row["members"] if m["name"] == member)
+    with (root / "shards" / row["shard"]).open("r+b") as file:
+        file.seek(place["offset"] + place["size"] // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 0xFF]))
