@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
-from remind.curation import pipeline
-from remind.curation.pipeline import BuildOptions, BuildReport, build_store
+from remind.curation.build_report import BuildReport
+from remind.curation.engines import Engine
+from remind.curation.ledger import Ledger
+from remind.curation.options import BuildOptions, MotionPolicy
+from remind.curation.pipeline import LEDGER, build_store, explain, retry
+from remind.curation.source_kinds import SourceSpec
 from remind.data.clip_store import ClipStore
+from remind.data.interrupt import RecipeDistribution
+from remind.data.store_check import verify
 from remind.data.video_io import decode
 from remind.errors import GraphError, InputError, RemindError, StoreError
 from tests.data.make_video import moving_square, write, write_audio_only
@@ -40,6 +55,7 @@ def mixed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "i_still.mp4", moving_square(1).expand(90, -1, -1, -1))
     (folder / "j_dangling.mp4").symlink_to(folder / "nowhere.mp4")
     (folder / ".hidden.mp4").write_text("left out")
+    (folder / "notes.txt").write_text("a document")
     return folder
 
 
@@ -50,26 +66,37 @@ def built(mixed_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    """The store itself, without what only the next build reads."""
+    found = (p for p in sorted(root.rglob("*")) if p.is_file())
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in found if ".work" not in p.parts}
 
 
-def test_good_videos_become_clips_and_bad_ones_are_listed(built: tuple[Path, BuildReport]) -> None:
+def work_done(store: Path) -> dict[int, list[str]]:
+    """Stages that ran, by run."""
+    rows = sqlite3.connect(store / LEDGER).execute("SELECT run, stage FROM result ORDER BY run, stage").fetchall()
+    return {run: [stage for r, stage in rows if r == run] for run, _ in rows}
+
+
+def test_good_videos_become_clips_and_the_others_are_listed(built: tuple[Path, BuildReport]) -> None:
     out, report = built
     assert report.kept == 4
     assert [(d.item, d.stage) for d in report.dropped] == [
         ("a good one.mp4#16.88s", "window"),
         ("b_copy.mp4", "duplicate"),
-        ("c_empty.mp4", "read"),
-        ("d_text.mp4", "read"),
-        ("e_cut.mp4", "read"),
-        ("f_audio.m4a", "read"),
         ("g_one_picture.mp4", "window"),
         ("h_short.mp4", "window"),
         ("i_still.mp4#0.00s", "motion"),
-        ("j_dangling.mp4", "read"),
         ("k_fades_out.mp4#0.00s", "cut"),
+        ("notes.txt", "fetch"),
     ]
-    reasons = {d.item: d.reason for d in report.dropped}
+    assert [(f.item, f.stage) for f in report.failed] == [
+        ("c_empty.mp4", "scan"),
+        ("d_text.mp4", "scan"),
+        ("e_cut.mp4", "scan"),
+        ("f_audio.m4a", "scan"),
+        ("j_dangling.mp4", "fetch"),
+    ]
+    reasons = {d.item: d.reason for d in (*report.dropped, *report.failed)}
     for item, line in [
         ("b_copy.mp4", "same content as a good one.mp4"),
         ("c_empty.mp4", "the file is empty"),
@@ -79,16 +106,17 @@ def test_good_videos_become_clips_and_bad_ones_are_listed(built: tuple[Path, Bui
         ("g_one_picture.mp4", "one picture"),
         ("h_short.mp4", "too short: 80 pictures in 5.00 s, 81 frames at 16 fps"),
         ("i_still.mp4#0.00s", "static"),
-        ("j_dangling.mp4", "no such file"),
+        ("j_dangling.mp4", "No such file"),
         ("k_fades_out.mp4#0.00s", "a dissolve or fade at 4."),
     ]:
         assert line in reasons[item]
         assert "\n" not in reasons[item]
     written = json.loads((out / "report.json").read_text())
     assert written["kept"] == 4
-    assert written["dropped"][0].keys() == {"item", "stage", "reason"}
-    assert len(written["dropped"]) == len(report.dropped)
-    assert sorted(p.name for p in out.iterdir()) == ["index.parquet", "report.json", "shards"]
+    assert written["dropped"][0].keys() == written["failed"][0].keys() == {"item", "stage", "reason"}
+    assert sorted(p.name for p in out.iterdir()) == [".work", "index.parquet", "report.json", "shards"]
+    assert sorted(p.name for p in (out / ".work").iterdir()) == ["ledger.lock", "ledger.sqlite"]
+    assert verify(out).ok
 
 
 def test_clips_are_windows_within_one_shot(built: tuple[Path, BuildReport], mixed_folder: Path) -> None:
@@ -106,65 +134,159 @@ def test_clips_are_windows_within_one_shot(built: tuple[Path, BuildReport], mixe
         assert clip.clean.rgb.shape == (81, 32, 32, 3)
         assert clip.clean.fps == 16
         assert clip.graph.roles[0] == "anchor"
-        assert clip.provenance.scores.keys() == {"mean_change", "moving_share"}
+        assert clip.provenance.scores.keys() >= {"mean_change", "moving_share", "object_area", "camera_motion"}
+        assert clip.provenance.verdicts["cameras"].startswith("none")
+        assert clip.event.judged_by == "no_vlm"
         assert "av" in clip.provenance.tool_versions
         changed = (clip.degraded().rgb != clip.clean.rgb).flatten(1).any(1)
-        assert changed.nonzero().flatten().tolist() == sorted(clip.schedule.degraded_frames())
+        assert set(changed.nonzero().flatten().tolist()) <= clip.schedule.degraded_frames()
+        assert changed[sorted(clip.schedule.hidden_frames())].all()
     steps = [(c.clean.rgb[1:].float() - c.clean.rgb[:-1].float()).abs().mean((1, 2, 3)) for c in clips]
     assert max(s.max().item() for s in steps) < 30  # no cut inside
 
 
-def test_the_same_input_gives_the_same_store(
-    built: tuple[Path, BuildReport], mixed_folder: Path, tmp_path: Path
+@pytest.mark.parametrize(("engine", "workers"), [("serial", 1), ("pool", 2), ("ray", 2)])
+def test_the_same_input_gives_the_same_store_whoever_does_the_work(
+    built: tuple[Path, BuildReport], mixed_folder: Path, tmp_path: Path, engine: Engine, workers: int
 ) -> None:
-    again = build_store(mixed_folder, tmp_path / "store", SMALL)
+    again = build_store(mixed_folder, tmp_path / "store", SMALL, engine=engine, workers=workers)
     assert again == built[1]
     assert files(tmp_path / "store") == files(built[0])
 
 
-def test_another_seed_gives_other_interruptions_of_the_same_clips(
-    built: tuple[Path, BuildReport], mixed_folder: Path, tmp_path: Path
+def test_a_rerun_does_no_work(mixed_folder: Path, built: tuple[Path, BuildReport], tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    shutil.copytree(built[0], out)
+    before = {p: p.stat().st_mtime_ns for p in (out / "shards").iterdir()}
+    assert build_store(mixed_folder, out, SMALL) == built[1]
+    assert list(work_done(out)) == [1]
+    assert {p: p.stat().st_mtime_ns for p in (out / "shards").iterdir()} == before
+
+
+def test_a_changed_option_redoes_what_it_touches_and_no_more(
+    mixed_folder: Path, built: tuple[Path, BuildReport], tmp_path: Path
 ) -> None:
-    build_store(mixed_folder, tmp_path / "store", BuildOptions(hw=(32, 32), seed=1, kinds=("light_toggle",)))
-    first, second = ClipStore.open(built[0]), ClipStore.open(tmp_path / "store")
+    out = tmp_path / "store"
+    shutil.copytree(built[0], out)
+    dark = RecipeDistribution(kinds=(("light_toggle", 1.0),), several_share=0.0, together_share=0.0)
+    build_store(mixed_folder, out, replace(SMALL, seed=1, interruptions=dark))
+    assert work_done(out)[2] == ["interrupt"] * 4 + ["pack"] * 4  # nothing was decoded or encoded
+    first, second = ClipStore.open(built[0]), ClipStore.open(out)
     assert first.clip_ids == second.clip_ids
     assert {c.recipe.kind for c in second} == {"light_toggle"}
-    assert len({c.recipe.kind for c in first}) > 1
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.clean.rgb, b.clean.rgb)
+
+    loose = replace(SMALL, motion=MotionPolicy(0.0, 0.0, 0.0, 0.0))  # the still clip is kept now: one more window
+    report = build_store(mixed_folder, out, loose)
+    assert report.kept == 5
+    assert work_done(out)[3] == ["cameras", "encode", "interrupt", "pack"]
+    fresh = build_store(mixed_folder, tmp_path / "fresh", loose)
+    assert fresh == report
+    assert files(tmp_path / "fresh") == files(out)  # what was read again by seeking is what one pass saw
 
 
-def test_a_rerun_does_no_work_and_another_store_is_not_overwritten_unasked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_video_is_done_again_and_a_removed_one_leaves(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     write(source / "a.mp4", moving_square(90))
-    first = build_store(source, out, SMALL)
-    before = files(out)
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_build_file", lambda *args: pytest.fail("did work"))
-        assert build_store(source, out, SMALL) == first
     write(source / "b.mp4", moving_square(90, seed=5))
+    build_store(source, out, SMALL)
+    write(source / "b.mp4", moving_square(90, seed=6))
+    build_store(source, out, SMALL)
+    assert work_done(out)[2] == ["cameras", "encode", "fetch", "interrupt", "pack", "scan"]
+    (source / "a.mp4").unlink()
+    assert build_store(source, out, SMALL).kept == 1
+    assert [c.provenance.item_id for c in ClipStore.open(out)] == ["b.mp4"]
+    assert len(list((out / "shards").iterdir())) == 1
+    for path in source.iterdir():
+        path.unlink()
+    write(source / "c.mp4", moving_square(90, seed=7))
     with pytest.raises(StoreError, match=r"another store is in the way.*--overwrite"):
         build_store(source, out, SMALL)
-    assert files(out) == before
-    assert build_store(source, out, SMALL, overwrite=True).kept == 2
-    assert len(ClipStore.open(out)) == 2
-    assert len(list((out / "shards").iterdir())) == 1
+    assert build_store(source, out, SMALL, overwrite=True).kept == 1
+
+
+def test_kill_minus_nine_loses_and_duplicates_nothing(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for seed in range(6):
+        write(source / f"{seed}.mp4", moving_square(90, seed=seed))
+    code = ("import sys; from pathlib import Path; from remind.curation.pipeline import build_store; "
+            "from remind.curation.options import BuildOptions; "
+            "build_store(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(hw=(32, 32)))")  # fmt: skip
+    for wanted in (1, 3):  # killed twice, at different places
+        process = subprocess.Popen([sys.executable, "-c", code, str(source), str(out)])
+        while process.poll() is None and _items_done(out) < wanted:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 3 <= _items_done(out) < 6
+    assert not (out / "index.parquet").exists()
+    build_store(source, out, SMALL)
+    whole = build_store(source, tmp_path / "whole", SMALL)
+    assert whole.kept == 6
+    assert files(out) == files(tmp_path / "whole")
+    assert sorted(len(stages) for stages in work_done(out).values())[-1] < 6 * 6  # no run did everything
+
+
+def _items_done(out: Path) -> int:
+    if not (out / LEDGER).exists():
+        return 0
+    try:
+        rows = sqlite3.connect(out / LEDGER).execute("SELECT COUNT(*) FROM result WHERE stage = 'pack'").fetchone()
+    except sqlite3.OperationalError:  # it is being made
+        return 0
+    return int(rows[0])
+
+
+def test_failures_are_remembered_until_a_retry(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    good, link = write(tmp_path / "later.mp4", moving_square(90, seed=1)), source / "b.mp4"
+    write(source / "a.mp4", moving_square(90))
+    link.symlink_to(good)
+    hidden = good.rename(tmp_path / "away.mp4")
+    first = build_store(SourceSpec("local", str(source)), out, SMALL)
+    assert [f.item for f in first.failed] == ["b.mp4"]
+    explained = explain(out, "b.mp4")
+    assert any("failed by fetch" in line and "No such file" in line for line in explained.lines)
+    assert any("scan" in line and "1 windows" in line for line in explain(out, "a.mp4").lines)
+    hidden.rename(good)
+    again = retry(out)
+    assert again.kept == 2
+    assert not again.failed
+    with pytest.raises(InputError, match="no item has this name"):
+        explain(out, "zzz")
+    with pytest.raises(InputError, match="several items"):
+        explain(out, ".mp4")
+
+
+def test_two_builds_of_one_store_do_not_mix(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", moving_square(90))
+    out = tmp_path / "out"
+    build_store(path, out, SMALL)
+    with Ledger.open(out / LEDGER), pytest.raises(StoreError, match="another build"):
+        build_store(path, out, SMALL)
+    (out / LEDGER).write_bytes(b"not a database" * 100)
+    with pytest.raises(StoreError, match="ledger is damaged"):
+        build_store(path, out, SMALL)
 
 
 def test_nothing_kept_is_an_error_with_a_report(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    with pytest.raises(StoreError, match=r"no clip was kept; got no files"):
+    with pytest.raises(StoreError, match=r"no clip was kept; got no videos"):
         build_store(source, out, SMALL)
     write(source / "short.mp4", moving_square(20))
     (source / "text.mp4").write_text("no")
     for _ in range(2):  # a rerun says the same
-        with pytest.raises(StoreError, match=r"no clip was kept; got 2 files; dropped at: window 1, read 1"):
+        with pytest.raises(StoreError, match=r"no clip was kept; got window 1; scan 1"):
             build_store(source, out, SMALL)
     report = json.loads((out / "report.json").read_text())
     assert report["kept"] == 0
-    assert [d["item"] for d in report["dropped"]] == ["short.mp4", "text.mp4"]
+    assert [d["item"] for d in report["dropped"]] == ["short.mp4"]
+    assert [d["item"] for d in report["failed"]] == ["text.mp4"]
     write(source / "good.mp4", moving_square(90))  # an empty store is in nobody's way
     assert build_store(source, out, SMALL).kept == 1
 
@@ -185,32 +307,19 @@ def test_outputs_in_the_way_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "todo.txt").write_text("mine")
     for out, line in [
-        (tmp_path / "notes", "is no store"),
+        (tmp_path / "notes", "other files are in the way"),
         (path, "a file is in the way"),
         (tmp_path / "absent" / "store", "parent exists"),
     ]:
         for overwrite in (False, True):
             with pytest.raises(StoreError, match=line):
                 build_store(path, out, SMALL, overwrite=overwrite)
-    assert (tmp_path / "notes" / "todo.txt").read_text() == "mine"
-
-
-def test_a_crash_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "a.mp4", moving_square(90))
-
-    def crash(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline, "_build_file", crash)
-    with pytest.raises(KeyboardInterrupt):
-        build_store(path, tmp_path / "out", SMALL)
-    assert not (tmp_path / "out").exists()
+    assert [p.name for p in (tmp_path / "notes").iterdir()] == ["todo.txt"]
 
 
 def test_an_absent_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         build_store(tmp_path / "absent", tmp_path / "out", SMALL)
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -220,9 +329,8 @@ def test_an_absent_source_is_refused(tmp_path: Path) -> None:
         ({"fps": 0}, "frame rate"),
         ({"seed": -1}, "seed"),
         ({"crf": 99}, "crf 99"),
-        ({"kinds": ()}, "none at all"),
-        ({"kinds": ("camera_loop",)}, "plain videos"),
-        ({"num_frames": 45, "kinds": ("occluder",)}, "fits"),
+        ({"cameras": "command"}, "camera command"),
+        ({"num_frames": 21}, "room|fits"),
     ],
 )
 def test_options_that_cannot_work_are_refused_at_once(options: dict, line: str) -> None:
@@ -235,10 +343,40 @@ def test_frames_must_fill_chunks() -> None:
         BuildOptions(num_frames=77)
 
 
-def test_the_bar_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_can_be_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", moving_square(90))
-    build_store(path, tmp_path / "out", SMALL, progress=True)
-    assert "a.mp4" in capsys.readouterr().out
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    build_store(path, tmp_path / "out", SMALL, console=console)
+    assert "1/1 videos, 1 clips" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_world_scenes_come_with_all_that_is_known(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = build_store(SourceSpec("world", "0:3"), out, SMALL)
+    assert report.kept == 3
+    for clip in ClipStore.open(out):
+        assert clip.clean.cameras is not None
+        assert clip.clean.cameras.valid.all()
+        assert clip.states is not None
+        assert clip.event.judged_by == "world"
+        assert clip.provenance.licence == "Apache-2.0"
+    assert verify(out).ok
+    assert build_store(SourceSpec("world", "0:3"), out, SMALL) == report
+
+
+def test_odd_but_honest_videos_go_through(tmp_path: Path) -> None:
+    """Variable rate, rotation, ten bits, alpha, wide pixels, one pixel of height more than even."""
+    source = tmp_path / "in"
+    source.mkdir()
+    rgb = moving_square(100)
+    pts = [i * 2 + (i % 3 == 0) for i in range(100)]
+    write(source / "vfr.mkv", rgb, pts=pts, time_base=__import__("fractions").Fraction(1, 32))
+    write(source / "turned.mp4", rgb, rotation_deg=90)
+    write(source / "ten.mp4", moving_square(100, seed=2), pix_fmt="yuv420p10le")
+    write(source / "alpha.mkv", moving_square(100, seed=3), codec="ffv1", pix_fmt="bgra")
+    report = build_store(source, tmp_path / "out", SMALL)
+    assert report.kept == 4, (report.dropped, report.failed)
+    assert verify(tmp_path / "out").ok
 
 
 # --- real files ---
@@ -264,3 +402,21 @@ def test_real_videos_become_memory_clips(real_build: tuple[Path, BuildReport]) -
         hidden = sorted(clip.schedule.hidden_frames())
         if clip.recipe.kind == "light_toggle":
             assert (clip.degraded().rgb[hidden] == 0).all()
+
+
+def test_real_given_cameras_are_held_against_the_pictures(real_videos: Path, tmp_path: Path) -> None:
+    """The direction of these poses is disputed; the pictures decide it."""
+    folder = real_videos / "spatialvid"
+    row = {"path": "clip.mp4", "cameras": "poses.npy", "cameras_format": "quaternion_npy",
+           "intrinsics": "intrinsics.npy", "cameras_stride": 5}  # fmt: skip
+    for name in ("clip.mp4", "poses.npy", "intrinsics.npy"):
+        shutil.copy(folder / name, tmp_path / name)
+    (tmp_path / "list.jsonl").write_text(json.dumps(row))
+    out = tmp_path / "out"
+    loose = replace(SMALL, motion=MotionPolicy(0.0, 0.0, 0.0, 0.0))
+    report = build_store(SourceSpec("manifest", str(tmp_path / "list.jsonl")), out, loose)
+    assert report.kept >= 1
+    for clip in ClipStore.open(out):
+        assert "given as quaternion_npy, decided" in clip.provenance.verdicts["cameras"]
+        assert clip.clean.cameras is not None
+        assert clip.clean.cameras.valid.any()

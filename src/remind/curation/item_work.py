@@ -40,10 +40,10 @@ from remind.errors import VideoError
 from remind.prompt_schedule import chunk_prompts
 
 # Left out without a look: they lie beside videos everywhere, and trying them would make every folder a failure.
-_DOCUMENTS = frozenset(
-    ".txt .md .rst .json .jsonl .csv .tsv .parquet .yaml .yml .xml .html .pdf .srt .vtt .ass .log .npy .npz .pkl .sha256 "
-    ".md5 .py .sh".split()
-)
+_DOCUMENTS = frozenset([
+    ".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".xml", ".html", ".pdf", ".srt", ".vtt",
+    ".log", ".npy", ".npz", ".sha256", ".md5", ".py", ".sh",
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ class _ItemWork:
     def outcome(self) -> Outcome:
         try:
             source = self._world() if isinstance(self.item.media, WorldMedia) else self._video()
-            for window in source.windows if source is not None else ():
+            for window in () if source is None else source.windows:
+                assert source is not None
                 unit = source.unit(window)
                 if reason := why_dropped(window, self.options):
                     self.dropped.append(Dropped(unit, "cut" if window.transition_s is not None else "motion", reason))
@@ -167,7 +168,7 @@ class _ItemWork:
         media, wanted = self.item.media, (self.options.hw, self.options.num_frames)
         assert isinstance(media, WorldMedia)
         if (media.hw, media.num_frames) != wanted:
-            raise Failed(FETCH.name, self.item.item_id, f"a scene of {media.num_frames} frames, {media.hw}, not {wanted}")
+            raise Failed(FETCH.name, self.item.item_id, f"a scene of {(media.hw, media.num_frames)}, not {wanted}")
         clip = render_world_item(media)
         self.sha256 = hashlib.sha256(clip.rgb.numpy().tobytes()).hexdigest()
         window = Window(0, 0, 0, 0, 0, len(clip) - 1, (1, self.options.fps), len(clip), {})
