@@ -197,9 +197,12 @@ def test_silence_is_cut_off() -> None:
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/a", "data:,a", "http://user:pw@host/", "http://"])
 def test_redirects_to_anything_but_the_web_are_refused(target: str) -> None:
-    with serve(lambda h: reply(h, status=302, Location=target)) as server:
-        with pytest.raises(SourceError, match="not a web address"), get(server.url, LOCAL):
-            pass
+    with (
+        serve(lambda h: reply(h, status=302, Location=target)) as server,
+        pytest.raises(SourceError, match="not a web address"),
+        get(server.url, LOCAL),
+    ):
+        pass
 
 
 def test_redirects_to_other_hosts_are_followed_without_secrets_or_not_at_all() -> None:

@@ -81,7 +81,7 @@ class LocalSource:
         if not os.path.lexists(root):
             base = Path(_fixed_part(self._pattern))
             matches = (Path(match) for match in sorted(glob.glob(self._pattern, recursive=True)))
-            files = ((path.relative_to(base).as_posix(), path) for path in matches if not path.is_dir())
+            files = ((path.relative_to(base).as_posix(), path) for path in matches if _is_listed(path))
             yield from ((i, p) for i, p in files if not self._excluded(p) and not _is_sidecar(p))
         elif root.is_dir():
             yield from self._walk(root, "", set())
@@ -151,6 +151,11 @@ def _is_sidecar(path: Path) -> bool:
         if path.name.endswith(suffix) and os.path.lexists(path.with_name(path.name.removesuffix(suffix))):
             return True
     return False
+
+
+def _is_listed(path: Path) -> bool:
+    """Whether a match is a file or a dangling link; `glob` also gives the missing folder before a `**`."""
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def _fixed_part(pattern: str) -> str:
