@@ -33,7 +33,7 @@ class WebRules:
         idle_s: longest silence, > 0.
         total_s: longest exchange from connecting to the last byte, > 0.
         private_hosts: allow loopback, link-local and private addresses. Off, a table from a stranger cannot make this
-            machine ask the services of its own network.
+            machine ask the services of its own network. Behind a proxy (`http_proxy`), that is for the proxy to refuse.
         other_hosts: follow redirects to another host, port or from https to http.
     """
 

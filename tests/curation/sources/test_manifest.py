@@ -218,11 +218,11 @@ def test_missing_and_damaged_tables_are_errors(tmp_path: Path) -> None:
 
 
 def test_a_long_table_is_streamed(tmp_path: Path) -> None:
-    """A line of 100 MB and thousands of rows take little memory."""
+    """A line of 50 MB and thousands of rows take little memory."""
     path = tmp_path / "t.csv"
     with path.open("w") as file:
         file.write("path,caption\n")
-        for _ in range(100):
+        for _ in range(50):
             file.write("x" * (1 << 20))
         file.write("\n")
         file.writelines(f"{i}.mp4,{'word ' * 40}\n" for i in range(3000))
