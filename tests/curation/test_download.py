@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -138,6 +140,27 @@ def test_two_that_want_the_same_file_fetch_it_once(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
+def test_one_that_waited_for_a_failed_download_starts_its_own(tmp_path: Path) -> None:
+    statuses = iter([404, 200])
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.3)
+        reply(handler, CONTENT, status=next(statuses))
+
+    def first() -> None:
+        with suppress(SourceError):
+            download(server.url, tmp_path / "a.mp4", max_bytes=LIMIT, rules=LOCAL)
+
+    with serve(answer) as server:
+        thread = threading.Thread(target=first)
+        thread.start()
+        while not server.requests:  # until the first one holds the file
+            time.sleep(0.01)
+        download(server.url, tmp_path / "a.mp4", max_bytes=LIMIT, rules=LOCAL)
+        thread.join()
+    assert (tmp_path / "a.mp4").read_bytes() == CONTENT
+
+
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not(tmp_path: Path) -> None:
     answers = iter([503, 429, 200])
     with serve(lambda h: reply(h, CONTENT, status=next(answers))) as server:
@@ -188,6 +211,28 @@ def test_a_server_that_drips_is_cut_off(where: str) -> None:
     assert time.monotonic() - started < 4
 
 
+def test_a_handshake_that_drips_is_cut_off() -> None:
+    """A TLS record that announces 16 kB and comes byte by byte."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            with server.accept()[0] as connection, suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb")
+                while not done.wait(0.1):
+                    connection.sendall(b"\x03")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        started = time.monotonic()
+        rules = WebRules(idle_s=5.0, total_s=0.8, private_hosts=True)
+        with pytest.raises(SourceError, match="too long"), get(f"https://127.0.0.1:{server.getsockname()[1]}/", rules):
+            pass
+        done.set()
+        thread.join()
+    assert 0.5 < time.monotonic() - started < 4
+
+
 def test_silence_is_cut_off() -> None:
     done = threading.Event()
     with serve(lambda h: done.wait(20) and None) as server:
@@ -197,7 +242,7 @@ def test_silence_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["file:///etc/passwd", "ftp://host/a", "data:,a", "http://user:pw@host/", "http:///a"]
+    "target", ["file:///etc/passwd", "ftp://host/a", "data:,a", "http://user:pw@host/", "javascript:1"]
 )
 def test_redirects_to_anything_but_the_web_are_refused(target: str) -> None:
     with (
