@@ -41,7 +41,7 @@ def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_says_so() -> None:
     with (
-        pytest.raises(SourceError, match="No space left on device.*Fix: free some space"),
+        pytest.raises(SourceError, match=r"No space left on device.*Fix: free some space"),
         disk_errors("cannot write", Path("/dev/full")),
         open("/dev/full", "wb") as file,
     ):

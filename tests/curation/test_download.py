@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -137,6 +140,27 @@ def test_two_that_want_the_same_file_fetch_it_once(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
+def test_one_that_waited_for_a_failed_download_starts_its_own(tmp_path: Path) -> None:
+    statuses = iter([404, 200])
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.3)
+        reply(handler, CONTENT, status=next(statuses))
+
+    def first() -> None:
+        with suppress(SourceError):
+            download(server.url, tmp_path / "a.mp4", max_bytes=LIMIT, rules=LOCAL)
+
+    with serve(answer) as server:
+        thread = threading.Thread(target=first)
+        thread.start()
+        while not server.requests:  # until the first one holds the file
+            time.sleep(0.01)
+        download(server.url, tmp_path / "a.mp4", max_bytes=LIMIT, rules=LOCAL)
+        thread.join()
+    assert (tmp_path / "a.mp4").read_bytes() == CONTENT
+
+
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not(tmp_path: Path) -> None:
     answers = iter([503, 429, 200])
     with serve(lambda h: reply(h, CONTENT, status=next(answers))) as server:
@@ -146,7 +170,7 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(tmp_path: Path) -> No
         with pytest.raises(SourceError, match="status 404"):
             download(server.url, tmp_path / "b.mp4", max_bytes=LIMIT, rules=LOCAL)
         assert len(server.requests) == 1
-    assert not (tmp_path / "b.mp4").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
 def test_declared_and_actual_size_are_bounded(tmp_path: Path) -> None:
@@ -160,7 +184,7 @@ def test_declared_and_actual_size_are_bounded(tmp_path: Path) -> None:
         download(server.url, tmp_path / "a.mp4", max_bytes=399_999, rules=LOCAL)
     with serve(endless) as server, pytest.raises(SourceError, match="no end"):
         download(server.url, tmp_path / "a.mp4", max_bytes=LIMIT, rules=LOCAL)
-    assert not (tmp_path / "a.mp4").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("where", ["body", "headers"])
@@ -187,6 +211,28 @@ def test_a_server_that_drips_is_cut_off(where: str) -> None:
     assert time.monotonic() - started < 4
 
 
+def test_a_handshake_that_drips_is_cut_off() -> None:
+    """A TLS record that announces 16 kB and comes byte by byte."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            with server.accept()[0] as connection, suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb")
+                while not done.wait(0.1):
+                    connection.sendall(b"\x03")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        started = time.monotonic()
+        rules = WebRules(idle_s=5.0, total_s=0.8, private_hosts=True)
+        with pytest.raises(SourceError, match="too long"), get(f"https://127.0.0.1:{server.getsockname()[1]}/", rules):
+            pass
+        done.set()
+        thread.join()
+    assert 0.5 < time.monotonic() - started < 4
+
+
 def test_silence_is_cut_off() -> None:
     done = threading.Event()
     with serve(lambda h: done.wait(20) and None) as server:
@@ -195,11 +241,16 @@ def test_silence_is_cut_off() -> None:
         done.set()
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/a", "data:,a", "http://user:pw@host/", "http://"])
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://host/a", "data:,a", "http://user:pw@host/", "javascript:1"]
+)
 def test_redirects_to_anything_but_the_web_are_refused(target: str) -> None:
-    with serve(lambda h: reply(h, status=302, Location=target)) as server:
-        with pytest.raises(SourceError, match="not a web address"), get(server.url, LOCAL):
-            pass
+    with (
+        serve(lambda h: reply(h, status=302, Location=target)) as server,
+        pytest.raises(SourceError, match="not a web address"),
+        get(server.url, LOCAL),
+    ):
+        pass
 
 
 def test_redirects_to_other_hosts_are_followed_without_secrets_or_not_at_all() -> None:
@@ -234,6 +285,37 @@ def test_private_networks_are_not_asked_unless_allowed() -> None:
         ):
             pass
         assert server.requests == []
+
+
+def test_a_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(lambda h: reply(h, b"through")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with get("http://videos.example/a.mp4", WebRules()) as answer:
+            assert b"".join(answer.blocks(LIMIT)) == b"through"
+    assert proxy.requests[0][0] == "http://videos.example/a.mp4"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_https_needs_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=here -addext subjectAltName=IP:127.0.0.1"
+    pem = tmp_path / "both.pem"
+    subprocess.run([*command.split(), "-keyout", pem, "-out", tmp_path / "c.pem"], check=True, capture_output=True)
+    pem.write_bytes(pem.read_bytes() + (tmp_path / "c.pem").read_bytes())
+    with serve(lambda h: reply(h, b"safe"), certificate=pem) as server:
+        with pytest.raises(SourceError, match="certificate verify failed"), get(server.url, LOCAL):
+            pass
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "c.pem"))
+        with get(server.url, LOCAL) as answer:
+            assert b"".join(answer.blocks(LIMIT)) == b"safe"
+        with pytest.raises(SourceError, match="private network"), get(server.url, WebRules()):
+            pass
+    with (
+        serve(lambda h: reply(h)) as plain,
+        pytest.raises(SourceError, match="connection failed"),
+        get(plain.url.replace("http:", "https:"), LOCAL),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

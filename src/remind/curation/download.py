@@ -36,19 +36,28 @@ def download(url: str, target: Path, *, max_bytes: int, rules: WebRules) -> None
         if target.exists():  # another process was faster
             partial.unlink(missing_ok=True)
             return
-        for attempt in range(_ATTEMPTS):
-            try:
-                _attempt(url, file, partial, max_bytes, rules)
-                break
-            except LostConnection:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(_PAUSE_S * 2**attempt)
+        try:
+            _persist(url, file, partial, max_bytes, rules)
+        except SourceError as error:
+            if not (isinstance(error, LostConnection) and partial.stat().st_size):  # nothing worth going on with
+                partial.unlink()
+                _stamp(partial).unlink(missing_ok=True)
+            raise
         with disk_errors("cannot write the download", target):
             file.flush()
             os.fsync(file.fileno())
             os.replace(partial, target)
             _stamp(partial).unlink(missing_ok=True)
+
+
+def _persist(url: str, file: IO[bytes], partial: Path, max_bytes: int, rules: WebRules) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _attempt(url, file, partial, max_bytes, rules)
+        except LostConnection:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE_S * 2**attempt)
 
 
 def _attempt(url: str, file: IO[bytes], partial: Path, max_bytes: int, rules: WebRules) -> None:

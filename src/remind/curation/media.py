@@ -84,6 +84,8 @@ def content_sha256(path: Path) -> str:
 
 
 def _checked_file(path: Path, limits: FetchLimits) -> Path:
+    if "\0" in str(path):
+        raise SourceError("not a path", got=repr(str(path)[:200]))
     with disk_errors("cannot read the file", path):
         size = path.stat().st_size
         if not path.is_file():  # a pipe would block its reader for ever

@@ -107,8 +107,9 @@ def _encode(pictures: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float, target: 
         stream = container.add_stream("ffv1", rate=rate)
         stream.pix_fmt = "bgr0"
         stream.codec_context.thread_count = 1
-        for rgb in pictures:
-            stream.height, stream.width = rgb.shape[:2]
+        for number, rgb in enumerate(pictures):
+            if number == 0:
+                stream.height, stream.width = rgb.shape[:2]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="bgr0")
             container.mux(stream.encode(frame))
             yield

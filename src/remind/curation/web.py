@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
@@ -33,7 +33,7 @@ class WebRules:
         idle_s: longest silence, > 0.
         total_s: longest exchange from connecting to the last byte, > 0.
         private_hosts: allow loopback, link-local and private addresses. Off, a table from a stranger cannot make this
-            machine ask the services of its own network.
+            machine ask the services of its own network. Behind a proxy (`http_proxy`), that is for the proxy to refuse.
         other_hosts: follow redirects to another host, port or from https to http.
     """
 
@@ -190,17 +190,17 @@ class _Watchdog:
         self._timer.start()
 
     def watch(self, sock: socket.socket) -> None:
-        self._sockets.append(sock)
+        self._sockets.append(sock.dup())  # TLS takes the original over before it shakes hands
 
     def cancel(self) -> None:
         self._timer.cancel()
+        for sock in self._sockets:
+            sock.close()
 
     def _shut(self) -> None:
         for sock in self._sockets:
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:  # already closed
-                continue
+            with suppress(OSError):  # already closed
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(AbstractHTTPHandler):
@@ -232,7 +232,6 @@ class _Handler(AbstractHTTPHandler):
             def connect(self) -> None:
                 self._create_connection = connect  # before TLS, so that nothing at all is said to a private host
                 super().connect()
-                watchdog.watch(self.sock)
 
         return self.do_open(Connection, request, **arguments)  # type: ignore[return-value]
 

@@ -46,7 +46,7 @@ class LocalSource:
     """Files in order of their names; every file that is not hidden and no sidecar, whatever its suffix says.
 
     A dangling link or a folder that may not be entered is listed and fails when it is fetched. Links to folders are
-    followed, each real folder once.
+    followed, each real folder once; in a glob, `**` follows none.
 
     Args:
         root_or_glob: a file, a folder (searched through) or a glob, where `**` stands for any folders. What exists
@@ -79,10 +79,12 @@ class LocalSource:
         """Relative posix path and path of each file that is no sidecar of another one."""
         root = Path(self._pattern)
         if not os.path.lexists(root):
-            base = Path(_fixed_part(self._pattern))
-            matches = (Path(match) for match in sorted(glob.glob(self._pattern, recursive=True)))
-            files = ((path.relative_to(base).as_posix(), path) for path in matches if not path.is_dir())
-            yield from ((i, p) for i, p in files if not self._excluded(p) and not _is_sidecar(p))
+            base, pattern = _split_glob(self._pattern)
+            for path in sorted(base.glob(pattern)):
+                inside = path.relative_to(base)
+                hidden = any(part.startswith(".") for part in inside.parts)
+                if not (hidden or path.is_dir() or self._excluded(path) or _is_sidecar(path)):
+                    yield inside.as_posix(), path
         elif root.is_dir():
             yield from self._walk(root, "", set())
         else:
@@ -153,8 +155,9 @@ def _is_sidecar(path: Path) -> bool:
     return False
 
 
-def _fixed_part(pattern: str) -> str:
-    """The folders of a glob before its first magic part."""
+def _split_glob(pattern: str) -> tuple[Path, str]:
+    """The folders before the first magic part, and the rest."""
     parts = Path(pattern).parts
     first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    return str(Path(*parts[:first]))
+    rest = parts[first:] if parts[-1] != "**" else (*parts[first:], "*")  # a bare ** gives only folders before 3.13
+    return Path(*parts[:first]), "/".join(rest)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +30,7 @@ Text = Annotated[str, Field(max_length=2000)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
+@runtime_checkable
 class Clock(Protocol):
     """Time, so that tests need not wait for it."""
 
