@@ -200,7 +200,7 @@ def _no_types_of_a_group(d: dict[str, Any]) -> None:
         (lambda d: d.update(version=2), "field version"),
         (lambda d: d.pop("types"), "field types"),
         (_same_id, "two types have one id; got sunset"),
-        (_same_keyword, "type sunrise, field keywords: a keyword is not its own; got `The sinking sun`, also in sunset"),
+        (_same_keyword, "type sunrise, field keywords: a keyword is not its own; got `The sinking sun`, also"),
         (_fillers, "type sunset, field keywords: a keyword is not its own; got `into the`, only fillers"),
         (_one_group_less, "groups without a guide or a type; got periodic"),
         (_no_types_of_a_group, "groups without a guide or a type; got periodic"),
