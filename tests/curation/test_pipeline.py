@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -115,7 +116,7 @@ def test_good_videos_become_clips_and_the_others_are_listed(built: tuple[Path, B
     assert written["kept"] == 4
     assert written["dropped"][0].keys() == written["failed"][0].keys() == {"item", "stage", "reason"}
     assert sorted(p.name for p in out.iterdir()) == [".work", "index.parquet", "report.json", "shards"]
-    assert sorted(p.name for p in (out / ".work").iterdir()) == ["ledger.lock", "ledger.sqlite"]
+    assert sorted(p.name for p in (out / ".work").iterdir()) == ["blobs", "ledger.lock", "ledger.sqlite"]  # those of the copy
     assert verify(out).ok
 
 
@@ -347,7 +348,8 @@ def test_the_bar_can_be_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", moving_square(90))
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     build_store(path, tmp_path / "out", SMALL, console=console)
-    assert "1/1 videos, 1 clips" in console.file.getvalue()  # type: ignore[attr-defined]
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    assert "1/1 videos, 1 clips" in shown
 
 
 def test_world_scenes_come_with_all_that_is_known(tmp_path: Path) -> None:
@@ -408,7 +410,7 @@ def test_real_given_cameras_are_held_against_the_pictures(real_videos: Path, tmp
     """The direction of these poses is disputed; the pictures decide it."""
     folder = real_videos / "spatialvid"
     row = {"path": "clip.mp4", "cameras": "poses.npy", "cameras_format": "quaternion_npy",
-           "intrinsics": "intrinsics.npy", "cameras_stride": 5}  # fmt: skip
+           "cameras_intrinsics": "intrinsics.npy", "cameras_stride": 5}  # fmt: skip
     for name in ("clip.mp4", "poses.npy", "intrinsics.npy"):
         shutil.copy(folder / name, tmp_path / name)
     (tmp_path / "list.jsonl").write_text(json.dumps(row))

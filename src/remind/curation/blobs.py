@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,17 @@ class Blobs:
             raise StoreError("a part of the store was changed", got=digest[:12],
                              fix="delete the store's .work folder and build again")
         return data
+
+    def prune(self, used: Collection[str], packed: Collection[str]) -> None:
+        """Delete loose blobs that nothing points at or that the store holds now."""
+        for path in self.folder.glob("*/*"):
+            if path.name not in used or path.name in packed:
+                path.unlink(missing_ok=True)
+        for folder in self.folder.glob("*"):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _path(self, digest: str) -> Path:
         return self.folder / digest[:2] / digest

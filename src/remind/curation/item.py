@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 CameraFormat = Literal["store_npz", "dl3dv", "realestate10k", "quaternion_npy", "c2w_npy", "w2c_npy"]
 
@@ -109,6 +109,7 @@ class SourceItem:
         return json.dumps({**asdict(self), "media": media}, sort_keys=True)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Lists items, always in the same order, without reading their pictures."""
 

@@ -41,8 +41,8 @@ from remind.prompt_schedule import chunk_prompts
 
 # Left out without a look: they lie beside videos everywhere, and trying them would make every folder a failure.
 _DOCUMENTS = frozenset([
-    ".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".xml", ".html", ".pdf", ".srt", ".vtt",
-    ".log", ".npy", ".npz", ".sha256", ".md5", ".py", ".sh",
+    ".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".xml", ".html", ".pdf", ".srt",
+    ".vtt", ".log", ".npy", ".npz", ".sha256", ".md5", ".py", ".sh",
 ])  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class PackedClip:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item; `sha256` is empty where its content could not be had."""
+    """What became of an item; `sha256` is empty where its content could not be had, `blobs` are all that it points at."""
 
     number: int
     item_id: str
@@ -75,6 +75,7 @@ class Outcome:
     clips: tuple[PackedClip, ...]
     dropped: tuple[Dropped, ...]
     failed: tuple[Quarantined, ...]
+    blobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class _ItemWork:
         self.dropped: list[Dropped] = []
         self.failed: list[Quarantined] = []
         self.sha256 = ""
+        self.blobs: set[str] = set()
 
     def outcome(self) -> Outcome:
         try:
@@ -123,7 +125,7 @@ class _ItemWork:
         except Failed as failure:
             self.failed.append(Quarantined(failure.unit, failure.stage, failure.reason))
         return Outcome(self.task.number, self.item.item_id, self.sha256, tuple(self.memo.new), tuple(self.clips),
-                       tuple(self.dropped), tuple(self.failed))  # fmt: skip
+                       tuple(self.dropped), tuple(self.failed), tuple(sorted(self.blobs)))  # fmt: skip
 
     # ------------------------------------------------------------------ an item becomes windows
 
@@ -185,6 +187,7 @@ class _ItemWork:
             CAMERAS, unit, [place, None if self.item.cameras is None else asdict(self.item.cameras), source.hw],
             lambda: self._cameras(source, window, rgb_mp4), lambda p: p["digest"] is None or there(p["digest"]),
         )  # fmt: skip
+        self.blobs |= {rgb_digest} if cameras["digest"] is None else {rgb_digest, cameras["digest"]}
         recipe = self.memo.run(INTERRUPT, unit, [self.sha256, window.number, window.start_pts],
                                lambda: self._recipe(window))  # fmt: skip
         packed = self.memo.run(
@@ -192,6 +195,7 @@ class _ItemWork:
             lambda: self._pack(source, window, rgb_mp4, cameras, recipe),
             lambda p: all(there(digest) for digest in p["members"].values()),
         )  # fmt: skip
+        self.blobs |= set(packed["members"].values())
         self.clips.append(PackedClip(packed["clip_id"], packed["members"], ClipFacts.from_row(packed["facts"])))
 
     def _rgb(self, window: Window, unit: str, rgb: Frames | None) -> str:

@@ -94,7 +94,7 @@ def build_store(
         report = replace(report, options=options.describe(), tool_versions=tools, source=described)
         _pack(out, ledger, blobs, clips)
         _write_report(out, report)
-        shutil.rmtree(out / WORK / "blobs", ignore_errors=True)
+        blobs.prune({digest for o in outcomes if o is not None for digest in o.blobs}, ledger.packed())
         shutil.rmtree(out / WORK / "scratch", ignore_errors=True)
     if not report.kept:
         left = [text for text in (report.reasons(), report.failures()) if text]

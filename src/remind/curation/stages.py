@@ -109,4 +109,4 @@ class Memo:
 
     def key(self, stage: Stage, inputs: Any) -> str:
         tools = self.tools if stage.cost in ("decode", "encode") else {}
-        return result_key(stage.name, stage.version, {**self.options.of(stage.options), **tools}, inputs)
+        return result_key(stage.name, stage.version, {**self.options.of(stage.options), **tools}, [self.item, inputs])
