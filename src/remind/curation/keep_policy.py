@@ -68,7 +68,8 @@ def why_dropped(annotation: Annotation, policy: KeepPolicy, taxonomy: Mapping[st
         if not set(groups) & set(policy.allowed_groups):
             return f"group: {', '.join(groups)}, allowed are {', '.join(policy.allowed_groups)}"
     if annotation.occupancy < policy.min_occupancy:
-        return f"small: {annotation.occupancy:.1%} of the picture changes, at least {policy.min_occupancy:.1%} is needed"
+        area, least = annotation.occupancy, policy.min_occupancy
+        return f"small: {area:.1%} of the picture changes, at least {least:.1%} is needed"
     if annotation.visible_share < policy.min_visible_share:
         share, least = annotation.visible_share, policy.min_visible_share
         return f"brief: in view for {share:.1%} of the time, at least {least:.1%} is needed"
