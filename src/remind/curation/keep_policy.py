@@ -130,9 +130,8 @@ class FlowPolicy:
 def why_dropped_by_flow(statistics: FlowStatistics, policy: FlowPolicy) -> str | None:
     """The first reason to drop a window by its optical flow, or None to keep it."""
     if statistics.camera_motion > policy.max_camera_motion:
-        return (
-            f"shaken: the camera moves {statistics.camera_motion:.1f} px a frame, at most {policy.max_camera_motion:g}"
-        )
+        motion, most = statistics.camera_motion, policy.max_camera_motion
+        return f"shaken: the camera moves {motion:.1f} px a frame, at most {most:g} is allowed"
     if statistics.object_area < policy.min_object_area:
         area, least = statistics.object_area, policy.min_object_area
         return f"small: objects move in {area:.1%} of the picture, at least {least:.1%} is needed"

@@ -3,8 +3,8 @@
 Source: Qwen3-VL (arXiv 2511.21631) and transformers' `Qwen3VLForConditionalGeneration`. Its processor is not used,
 because transformers cannot build it without torchvision, which this package does without: the model's own tokenizer
 and image processor are put together here in the same way, and a test compares the two where torchvision is installed.
-The text is that of the model's release: times and frames alternate, with no pair of vision marks around the whole video,
-which transformers adds from 5.10 on.
+The text is that of the model's release: times and frames alternate, without the pair of marks around the whole video
+that transformers adds from 5.10 on.
 """
 
 from __future__ import annotations
