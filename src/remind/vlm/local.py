@@ -82,7 +82,7 @@ class TransformersVLM:
         options: how closely it looks.
 
     Raises:
-        InputError: transformers is not installed.
+        InputError: transformers is not installed or too old.
         CheckpointError: no Qwen3-VL model is there.
     """
 
@@ -98,6 +98,8 @@ class TransformersVLM:
             raise InputError("local VLMs run through transformers", fix="pip install 'remind-video[wan]'")
         import transformers
 
+        if int(transformers.__version__.split(".")[0]) < 5:
+            raise InputError("transformers is too old for Qwen3-VL", got=transformers.__version__, expected="5 or later")
         where, offline = str(model_id_or_path), {"local_files_only": True}
         network_class: Any = transformers.Qwen3VLForConditionalGeneration
         try:
