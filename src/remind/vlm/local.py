@@ -99,7 +99,7 @@ class TransformersVLM:
         import transformers
 
         if int(transformers.__version__.split(".")[0]) < 5:
-            raise InputError("transformers is too old for Qwen3-VL", got=transformers.__version__, expected="5 or later")
+            raise InputError("transformers is too old", got=transformers.__version__, expected="5 or later")
         where, offline = str(model_id_or_path), {"local_files_only": True}
         network_class: Any = transformers.Qwen3VLForConditionalGeneration
         try:
