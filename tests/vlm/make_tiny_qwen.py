@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -77,5 +78,5 @@ def _teach(model: torch.nn.Module, chain: list[int]) -> None:
             block.mlp.down_proj.weight.zero_()
         torch.nn.init.normal_(embedding)
         model.lm_head.weight.zero_()
-        for now, following in zip(chain[:-1], chain[1:], strict=True):
+        for now, following in pairwise(chain):
             model.lm_head.weight[following] = embedding[now] * 10

@@ -16,7 +16,6 @@ from remind.curation.annotation import (
     Annotated,
     Annotation,
     AnnotationOutcome,
-    AskedAbout,
     ParseFailed,
     Question,
     TagGroup,
@@ -107,10 +106,22 @@ def read_answer(reply: Reply, taxonomy: Mapping[str, TagGroup], duration_s: floa
     if reply.parsed is None:
         return ParseFailed("the reply does not hold exactly one JSON object", question, reply.raw)
     try:
-        annotation = Annotation.model_validate_json(
-            json.dumps(reply.parsed),
-            context=AskedAbout(duration_s, taxonomy),  # JSON again: lists become tuples
-        )
+        annotation = Annotation.model_validate_json(json.dumps(reply.parsed))  # JSON again: lists become tuples
     except ValidationError as error:
         return ParseFailed(first_breach(error), question, reply.raw)
+    if breach := _not_of_this_clip(annotation, taxonomy, duration_s):
+        return ParseFailed(breach, question, reply.raw)
     return Annotated(annotation, question, reply.usage, reply.raw)
+
+
+def _not_of_this_clip(annotation: Annotation, taxonomy: Mapping[str, TagGroup], duration_s: float) -> str | None:
+    """What is wrong with an answer, given the clip and the taxonomy that it was asked about."""
+    if annotation.cut_time_s is not None and annotation.cut_time_s > duration_s:
+        return f"cut_time_s: a cut at {annotation.cut_time_s} s in a clip of {duration_s:.2f} s"
+    if unknown := [event for event in annotation.events if event not in taxonomy]:
+        return f"events: {unknown[0][:60]!r} is not in the taxonomy"
+    caption = annotation.caption
+    discrete = any(taxonomy[event] == "discrete" for event in annotation.events)
+    if discrete and not (caption.trigger and caption.before and caption.after):
+        return "caption: a discrete event without trigger, before and after"
+    return None

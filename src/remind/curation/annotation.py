@@ -5,12 +5,11 @@ Source: ReMind F.1 for the fields; the safety flags and the limits are our choic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated as With
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from remind.errors import StoreError
 from remind.vlm import Usage
@@ -84,7 +83,7 @@ class Annotation(_Checked):
     flags: SafetyFlags
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self, info: ValidationInfo) -> Annotation:
+    def _agrees_with_itself(self) -> Annotation:
         if self.has_cut != (self.cut_time_s is not None):
             raise ValueError(f"has_cut is {self.has_cut} but cut_time_s is {self.cut_time_s}")
         if len(set(self.events)) != len(self.events):
@@ -92,28 +91,7 @@ class Annotation(_Checked):
         caption = self.caption
         if self.events and not (caption.object and caption.state_variable and caption.direction):
             raise ValueError("an event without object, state_variable and direction")
-        if isinstance(info.context, AskedAbout):
-            info.context.check(self)
         return self
-
-
-@dataclass(frozen=True)
-class AskedAbout:
-    """What an answer must also agree with: the clip and the taxonomy it was asked about."""
-
-    duration_s: float
-    taxonomy: Mapping[str, TagGroup]
-
-    def check(self, answer: Annotation) -> None:
-        """Raises ValueError, which pydantic reports like any other breach."""
-        if answer.cut_time_s is not None and answer.cut_time_s > self.duration_s:
-            raise ValueError(f"a cut at {answer.cut_time_s} s in a clip of {self.duration_s:.2f} s")
-        if unknown := [event for event in answer.events if event not in self.taxonomy]:
-            raise ValueError(f"{unknown[0][:60]!r} is not in the taxonomy")
-        discrete = any(self.taxonomy[event] == "discrete" for event in answer.events)
-        caption = answer.caption
-        if discrete and not (caption.trigger and caption.before and caption.after):
-            raise ValueError("a discrete event without trigger, before and after")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def why_dropped(annotation: Annotation, policy: KeepPolicy, taxonomy: Mapping[st
         if not set(groups) & set(policy.allowed_groups):
             return f"group: {', '.join(groups)}, allowed are {', '.join(policy.allowed_groups)}"
     if annotation.occupancy < policy.min_occupancy:
-        return f"small: {annotation.occupancy:.1%} of the picture changes, at least {policy.min_occupancy:.1%} is needed"
+        area, least = annotation.occupancy, policy.min_occupancy
+        return f"small: {area:.1%} of the picture changes, at least {least:.1%} is needed"
     if annotation.visible_share < policy.min_visible_share:
         share, least = annotation.visible_share, policy.min_visible_share
         return f"brief: in view for {share:.1%} of the time, at least {least:.1%} is needed"
@@ -129,9 +130,8 @@ class FlowPolicy:
 def why_dropped_by_flow(statistics: FlowStatistics, policy: FlowPolicy) -> str | None:
     """The first reason to drop a window by its optical flow, or None to keep it."""
     if statistics.camera_motion > policy.max_camera_motion:
-        return (
-            f"shaken: the camera moves {statistics.camera_motion:.1f} px a frame, at most {policy.max_camera_motion:g}"
-        )
+        motion, most = statistics.camera_motion, policy.max_camera_motion
+        return f"shaken: the camera moves {motion:.1f} px a frame, at most {most:g} is allowed"
     if statistics.object_area < policy.min_object_area:
         area, least = statistics.object_area, policy.min_object_area
         return f"small: objects move in {area:.1%} of the picture, at least {least:.1%} is needed"

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
 
 from remind.errors import InputError, RemindError
 
@@ -79,6 +79,7 @@ class Reply:
     raw: str
 
 
+@runtime_checkable
 class VLM(Protocol):
     """A model that looks at a video and pictures and answers in words; greedy, so that asking twice is pointless."""
 

@@ -3,6 +3,8 @@
 Source: Qwen3-VL (arXiv 2511.21631) and transformers' `Qwen3VLForConditionalGeneration`. Its processor is not used,
 because transformers cannot build it without torchvision, which this package does without: the model's own tokenizer
 and image processor are put together here in the same way, and a test compares the two where torchvision is installed.
+The text is that of the model's release: times and frames alternate, without the pair of marks around the whole video
+that transformers adds from 5.10 on.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from remind.errors import CheckpointError, InputError
@@ -79,7 +82,7 @@ class TransformersVLM:
         options: how closely it looks.
 
     Raises:
-        InputError: transformers is not installed.
+        InputError: transformers is not installed or too old.
         CheckpointError: no Qwen3-VL model is there.
     """
 
@@ -95,6 +98,8 @@ class TransformersVLM:
             raise InputError("local VLMs run through transformers", fix="pip install 'remind-video[wan]'")
         import transformers
 
+        if int(transformers.__version__.split(".")[0]) < 5:
+            raise InputError("transformers is too old", got=transformers.__version__, expected="5 or later")
         where, offline = str(model_id_or_path), {"local_files_only": True}
         network_class: Any = transformers.Qwen3VLForConditionalGeneration
         try:
@@ -105,7 +110,7 @@ class TransformersVLM:
             model, report = network_class.from_pretrained(
                 where, dtype=dtype, use_safetensors=True, output_loading_info=True, **offline
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 "no Qwen3-VL model could be loaded",
                 got=f"{where}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)}",
