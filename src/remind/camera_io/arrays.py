@@ -22,7 +22,7 @@ _BETWEEN_SHARES_AND_PIXELS = 20.0
 _BOTTOM_ROW = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
 
 
-def read_cameras_npz(source: Path | bytes, *, fps: float) -> CameraTrack:
+def read_cameras_npz(source: Path | bytes, *, fps: int | float) -> CameraTrack:
     """Our own format (docs/data_format.md), a row a frame; rows whose pose is not valid are left out of the track.
 
     Raises:
@@ -35,7 +35,7 @@ def read_cameras_npz(source: Path | bytes, *, fps: float) -> CameraTrack:
         "hw": (np.int64, (2,)),
         "pose_valid": (np.bool_, (-1,)),
     }
-    arrays, rows = read_npz(name, io.BytesIO(data), members)
+    arrays, rows = read_npz(name, data, members)
     valid = torch.from_numpy(arrays["pose_valid"])
     with naming(name):
         check_rate(fps)
@@ -69,7 +69,7 @@ def read_matrix_npy(
     intrinsics_px: Float[Tensor, "m 4"],
     *,
     hw: tuple[int, int],
-    fps: float,
+    fps: int | float,
     stride: int,
     reading: PoseReading,
 ) -> CameraTrack:
@@ -96,7 +96,7 @@ def read_quaternion_npy(
     intrinsics_px: Float[Tensor, "m 4"],
     *,
     hw: tuple[int, int],
-    fps: float,
+    fps: int | float,
     stride: int,
     reading: PoseReading,
 ) -> CameraTrack:
@@ -138,7 +138,7 @@ def _strided(
     poses: Float[Tensor, "n 4 4"],
     intrinsics_px: Float[Tensor, "m 4"],
     hw: tuple[int, int],
-    fps: float,
+    fps: int | float,
     stride: int,
     reading: PoseReading,
 ) -> CameraTrack:

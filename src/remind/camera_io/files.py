@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -18,7 +19,10 @@ from remind.camera_io.track import MAX_POSES
 from remind.errors import CameraError
 
 MAX_FILE_BYTES = 64 * 2**20
-_NOT_READABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What NumPy and zipfile were seen to raise for damaged files; the tokenizer's is for unbalanced headers.
+_NOT_READABLE = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def read_bytes(path: Path) -> bytes:
@@ -52,16 +56,19 @@ def read_npy(path: Path, *, expected: str, fits: Callable[[tuple[int, ...]], boo
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the header allocates nothing
     except _NOT_READABLE as error:
         raise CameraError("cannot read the cameras", got=f"{path}: {error}", expected="a .npy file") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim < 2 or not fits(array.shape):
-        got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
-        raise CameraError(f"{path.name}: an array of another kind", got=got, expected=f"numbers {expected}")
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise CameraError(f"{path.name}: an archive of arrays", expected="a .npy file")
+    if array.dtype.kind not in "fiu" or array.ndim < 2 or not fits(array.shape):
+        raise CameraError(f"{path.name}: an array of another kind", got=f"{array.dtype}{list(array.shape)}",
+                          expected=f"numbers {expected}")  # fmt: skip
     if not 1 <= len(array) <= MAX_POSES:
         raise CameraError(f"{path.name}: this many rows cannot be used", got=len(array), expected=f"1..{MAX_POSES}")
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
 def read_npz(
-    name: str, file: IO[bytes], members: Mapping[str, tuple[type, tuple[int, ...]]]
+    name: str, data: bytes, members: Mapping[str, tuple[type, tuple[int, ...]]]
 ) -> tuple[dict[str, np.ndarray], int]:
     """Arrays of an npz whose types are known and whose lengths agree.
 
@@ -78,7 +85,7 @@ def read_npz(
     arrays: dict[str, np.ndarray] = {}
     rows: int | None = None
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member, (dtype, shape) in members.items():
                 with archive.open(f"{member}.npy") as stream:
                     if np.lib.format.read_magic(stream) != (1, 0):
@@ -122,7 +129,7 @@ def naming(name: str) -> Iterator[None]:
         raise CameraError(f"{name}: {error.what}", got=error.got, expected=error.expected, fix=error.fix) from None
 
 
-def check_rate(fps: float) -> None:
+def check_rate(fps: int | float) -> None:
     """Raises:
     CameraError: a rate that gives no times.
     """

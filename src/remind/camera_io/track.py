@@ -173,7 +173,7 @@ def _check_intrinsics(intrinsics_px: Float[Tensor, "n 4"]) -> None:
 def _check_times(times_s: Float[Tensor, " n"]) -> None:
     row = _first(~torch.isfinite(times_s))
     if row is not None:
-        raise CameraError(f"the time of pose {row} is not finite", got=times_s[row].item())
+        raise CameraError(f"pose {row} is not at a finite time", got=times_s[row].item())
     row = _first(times_s.diff() <= 0)
     if row is not None:
         raise CameraError(f"pose {row + 1} is not later than the one before",

@@ -32,7 +32,7 @@ Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
 class _Lens(BaseModel):
     """What nerfstudio writes for all frames or for one; a frame's own value counts."""
 
-    model_config = ConfigDict(frozen=True)  # these files carry many fields of other programs
+    model_config = ConfigDict(frozen=True, strict=True)  # these files carry many fields of other programs
 
     w: Side | None = None
     h: Side | None = None
@@ -69,7 +69,7 @@ def transforms_names(path: Path) -> tuple[str, ...]:
 
 
 def read_transforms_json(
-    path: Path, *, fps: float, hw: tuple[int, int] | None = None, max_distortion: float = MAX_DISTORTION
+    path: Path, *, fps: int | float, hw: tuple[int, int] | None = None, max_distortion: float = MAX_DISTORTION
 ) -> CameraTrack:
     """OpenGL camera-to-world matrices as an OpenCV track, in the order of `transforms_names`.
 

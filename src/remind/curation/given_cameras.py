@@ -25,7 +25,7 @@ from remind.geometry import PoseReading
 UNDECLARED: frozenset[CameraFormat] = frozenset({"quaternion_npy"})
 
 
-def load_cameras(ref: CameraRef, *, hw: tuple[int, int], fps: float, origin_s: float = 0.0) -> CameraTrack:
+def load_cameras(ref: CameraRef, *, hw: tuple[int, int], fps: int | float, origin_s: float = 0.0) -> CameraTrack:
     """The cameras of a source's item, on the clock of its video, whose first frame is at 0 s.
 
     Poses of an undeclared direction are taken for c2w until `settle_direction` has looked at the verdict.

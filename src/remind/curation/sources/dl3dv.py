@@ -57,7 +57,7 @@ class Dl3dvSource:
         folder = table.parent
         scene = folder.parent if folder.name == "nerfstudio" and folder != self.root else folder
         names, problem = _pictures(folder)
-        facts: dict[str, str | float] = {"num_pictures": len(names)}
+        facts: dict[str, str | float] = {"num_pictures": float(len(names))}
         if problem:
             facts["problem"] = problem
         return SourceItem(
