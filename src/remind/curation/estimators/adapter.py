@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -48,12 +48,14 @@ class Request:
         parameters: plain JSON values.
         rgb: pictures for `frames.npz`, uint8 [t h w 3], or None.
         mp4: bytes for `frames.mp4`, or None.
+        texts: other files of the task, by name.
     """
 
     task: str
     parameters: Mapping[str, object]
     rgb: np.ndarray | None = None
     mp4: bytes | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 class WorkerTool:
@@ -214,5 +216,7 @@ def _write(folder: Path, request: Request) -> None:
         np.savez(folder / "frames.npz", rgb=request.rgb)
     if request.mp4 is not None:
         (folder / "frames.mp4").write_bytes(request.mp4)
+    for name, text in request.texts.items():
+        (folder / name).write_text(text)
     content = {"contract": CONTRACT, "task": request.task, "parameters": dict(request.parameters)}
     (folder / "request.json").write_text(json.dumps(content, allow_nan=False))
