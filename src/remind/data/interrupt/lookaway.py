@@ -86,7 +86,7 @@ class _Window:
         top, left = stored_px[3] - inner_px[3], stored_px[2] - inner_px[2]
         if torch.equal(rotation, torch.eye(3, dtype=rotation.dtype)) and _is_whole(top) and _is_whole(left):
             box = (round(float(top)), round(float(top)) + height, round(float(left)), round(float(left)) + width)
-            _check_inside((box[0], box[1], box[2], box[3]), stored_hw)
+            _check_inside((float(box[0]), float(box[1]), float(box[2]), float(box[3])), stored_hw)
             return _Window(rotation, inner_px, box, None, torch.ones(hw))
         # A homography takes a convex figure to a convex one: the outermost pixels bound all others.
         u, v = corners_px(stored_px, hw, rotation, margin=0.5)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from remind.data.interrupt.recipe import View
 from remind.data.interrupt.styles import LookawayStyle
-from remind.data.interrupt.virtual_camera import corners_px, fits, turned, view_overlap
+from remind.data.interrupt.virtual_camera import OVERLAP_RAYS, corners_px, fits, turned, view_overlap
 from remind.errors import InputError
 from remind.geometry import intrinsics_from_fov
 
@@ -83,9 +83,12 @@ def plan_lookaway(
     def overlap(degrees: float) -> float:
         return view_overlap(intrinsics_px, view_hw, turn(degrees))
 
-    sideways, there = axis[0] != 0, room(1)
-    farthest = there + (room(-1) if sideways else 0.0)
-    needed = _largest(lambda d: overlap(d) > 0) + 0.01
+    sideways, there = axis[0] != 0, room(1.0)
+    farthest = there + (room(-1.0) if sideways else 0.0)
+    # Beyond the last ray that is checked there is half a cell, and a pixel that interpolation mixes in on either side.
+    side_px, focal_px = (view_hw[1], intrinsics_px[0]) if sideways else (view_hw[0], intrinsics_px[1])
+    spare_px = side_px / OVERLAP_RAYS / 2 + 2
+    needed = _largest(lambda d: overlap(d) > 0) + math.degrees(math.atan(spare_px / float(focal_px)))
     reached = min(needed, farthest)
     rest = max(0.0, reached - there)  # on the other side of the middle
     reason = ""

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from remind.geometry import rotation_yaw
 
+OVERLAP_RAYS = 64
+"""Rays along each side of a view by which overlaps are counted."""
+
 
 def turned(yaw_deg: float, pitch_deg: float) -> Float[Tensor, "3 3"]:
     """Camera-to-world rotation of a camera that looks to its right by the yaw, then up by the pitch."""
@@ -71,8 +74,8 @@ def view_overlap(stored_px: Float[Tensor, " 4"], hw: tuple[int, int], turn_deg: 
     """
     height, width = hw
     inner_px = inner(stored_px, hw)
-    y = (torch.arange(64, dtype=torch.float64) + 0.5) / 64 * height
-    x = (torch.arange(64, dtype=torch.float64) + 0.5) / 64 * width
+    steps = (torch.arange(OVERLAP_RAYS, dtype=torch.float64) + 0.5) / OVERLAP_RAYS
+    y, x = steps * height, steps * width
     seen = rays(inner_px, y, x) @ turned(*turn_deg)  # the same directions, seen from the turned camera
     u = seen[..., 0] / seen[..., 2] * inner_px[0] + inner_px[2]
     v = seen[..., 1] / seen[..., 2] * inner_px[1] + inner_px[3]
