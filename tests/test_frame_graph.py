@@ -147,3 +147,26 @@ def test_witnesses_are_all_that_shows_the_state_before_the_view_returns() -> Non
     assert graph.witnesses == (0, 1, 2)
     sudden = FrameGraph(Schedule(81, (Interruption("light_toggle", 21, 21, 57, 57),)))
     assert sudden.witnesses == sudden.anchors == (0, 1)
+
+
+def test_three_interruptions_each_have_anchors_and_a_recovery_of_their_own() -> None:
+    graph = FrameGraph(schedule(153, (22, 24, 33, 36), (70, 72, 81, 83), (106, 110, 129, 131)))
+    assert graph.draw() == "AAxxRAxxRxxxR"
+    edges = {r: [e.anchor for e in graph.edges if e.recovery == r] for r in (4, 8, 12)}
+    assert edges == {4: [0, 1], 8: [4, 5], 12: [8]}
+    assert graph.frontier == 11
+    assert graph.witnesses == (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    assert graph.degraded == (2, 3, 6, 7, 9, 10, 11)
+
+
+def test_interruptions_without_a_clean_chunk_between_them_share_anchor_and_recovery() -> None:
+    graph = FrameGraph(schedule(81, (22, 24, 33, 36), (46, 48, 57, 60)))
+    assert graph.draw() == "AAxxxxR"
+    assert {e.recovery for e in graph.edges} == {6}
+    assert graph.witnesses == (0, 1, 2, 3, 4)  # what is glimpsed between the two is a witness, not an anchor
+
+
+def test_what_acts_on_the_same_clock_is_one_interruption() -> None:
+    both = Interruption("occluder", 24, 27, 57, 60, also=("light_toggle",))
+    assert both.kinds == ("occluder", "light_toggle")
+    assert FrameGraph(Schedule(81, (both,))).roles == FrameGraph(schedule(81, (24, 27, 57, 60))).roles

@@ -44,7 +44,7 @@ KINDS: dict[InterruptionKind, KindInfo] = {
     "occluder": KindInfo("occluder", "front", True, (2, 6)),
     "camera_loop": KindInfo("camera_loop", "view", True, (2, 6)),
     "zoom": KindInfo("zoom", "view", False, (10, 24)),
-    "lookaway": KindInfo("camera_loop", "view", True, (4, 10)),
+    "lookaway": KindInfo("camera_loop", "view", True, (4, 8)),
     # Our choice: each held-out kind shares a family with a trained one and looks and moves unlike it.
     "cardboard": KindInfo("occluder", "front", True, (2, 6), held_out=True),
     "curtain": KindInfo("occluder", "front", True, (4, 8), held_out=True),

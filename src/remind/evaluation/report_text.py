@@ -34,6 +34,11 @@ KIND_WORDS: dict[str, str] = {
     "occluder": "A panel slides in front of the camera, covers everything, then leaves.",
     "camera_loop": "The camera turns away until the object is out of the frame, then turns back.",
     "zoom": "The camera closes in and opens again. It hides nothing, so it is reported apart.",
+    "lookaway": "The view turns away within a wider picture, then turns back.",
+    "cardboard": "A slanted sheet of cardboard covers the view, then is taken away. Never trained on.",
+    "curtain": "A curtain closes over the view, then opens. Never trained on.",
+    "flicker": "The lights stutter until every pixel is black, then stutter back on. Never trained on.",
+    "blink": "The view closes to black like an eye, then opens. Never trained on.",
 }
 
 GROUP_WORDS: dict[str, str] = {

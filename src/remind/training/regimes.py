@@ -98,7 +98,7 @@ def _corrupt(plan: SequencePlan, name: str, rules: dict[int, SigmaRule]) -> Sequ
 
 
 def _spare_anchors(graph: FrameGraph, corrupted: set[int]) -> set[int]:
-    """Without the latest anchor of every recovery that would have none left (ReMind Sec. 3.4: at least one survives)."""
+    """Without the latest anchor of each recovery that would have none left (ReMind Sec. 3.4: one survives)."""
     anchors = [[e.anchor for e in graph.edges if e.recovery == r] for r in {e.recovery for e in graph.edges}]
     return corrupted - {max(group) for group in anchors if corrupted.issuperset(group)}
 

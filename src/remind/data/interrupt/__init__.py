@@ -6,7 +6,7 @@ for bit. Camera loops need true geometry: `remind.world` renders them, or the cl
 
 from remind.data.interrupt.apply import apply_interruption, clean_view
 from remind.data.interrupt.light import linear_to_srgb, srgb_to_linear
-from remind.data.interrupt.lookaway import HIDDEN_OVERLAP, LookawayPlan, plan_lookaway, view_overlap
+from remind.data.interrupt.lookaway_plan import HIDDEN_OVERLAP, LookawayPlan, plan_lookaway
 from remind.data.interrupt.panel import PANEL_COLORS
 from remind.data.interrupt.recipe import Event, InterruptionRecipe, View
 from remind.data.interrupt.sampling import (
@@ -32,6 +32,7 @@ from remind.data.interrupt.styles import (
     Texture,
     ZoomStyle,
 )
+from remind.data.interrupt.virtual_camera import view_overlap
 
 __all__ = [
     "HELD_OUT", "HIDDEN_OVERLAP", "PANEL_COLORS", "BlinkStyle", "CameraLoopStyle", "CardboardStyle", "CurtainStyle",

@@ -10,7 +10,8 @@ from torch import Tensor
 from remind.clip import Cameras, Clip
 from remind.data.interrupt.canvas import Stretch, clock
 from remind.data.interrupt.light import dim, flicker
-from remind.data.interrupt.lookaway import HIDDEN_OVERLAP, look, stored_intrinsics, view_overlap
+from remind.data.interrupt.lookaway import look, stored_intrinsics
+from remind.data.interrupt.lookaway_plan import HIDDEN_OVERLAP
 from remind.data.interrupt.panel import draw_curtain, hold_cardboard, slide_panel
 from remind.data.interrupt.recipe import Event, InterruptionRecipe, kind_of
 from remind.data.interrupt.shutter import blink
@@ -25,6 +26,7 @@ from remind.data.interrupt.styles import (
     OccluderStyle,
     ZoomStyle,
 )  # fmt: skip
+from remind.data.interrupt.virtual_camera import view_overlap
 from remind.data.interrupt.zoom import zoom
 from remind.data.kinds import KINDS, LAYERS
 from remind.errors import InputError

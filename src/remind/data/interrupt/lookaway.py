@@ -7,10 +7,8 @@ homography is textbook; resting aside to gain room is our choice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -20,111 +18,15 @@ from torch.nn.functional import grid_sample
 from remind.clip import Cameras, Clip
 from remind.data.interrupt.recipe import View
 from remind.data.interrupt.styles import LookawayStyle
+from remind.data.interrupt.virtual_camera import corners_px, inner, matrix, turned
 from remind.errors import CameraError, InputError
-from remind.geometry import anchor, intrinsics_from_fov, rescale_intrinsics, rotation_yaw
-
-HIDDEN_OVERLAP = 0.02
-"""Our choice: a turned view that shares less than this with the view at rest hides it. Which part of the picture holds
-the event is not known, so the whole view must be left."""
-
-Direction = Literal["left", "right", "up", "down"]
-
-
-@dataclass(frozen=True)
-class LookawayPlan:
-    """How far one can look away within a stored picture.
-
-    Args:
-        view: the window and where it rests.
-        style: the farthest turn that is needed or possible.
-        overlap: share of the view at rest that the turned one still shows, 0..1.
-        reason: why it does not hide, empty if it does.
-    """
-
-    view: View
-    style: LookawayStyle
-    overlap: float
-    reason: str
-
-    @property
-    def hides(self) -> bool:
-        return not self.reason
-
-
-def plan_lookaway(
-    stored_hw: tuple[int, int],
-    view_hw: tuple[int, int],
-    direction: Direction,
-    *,
-    intrinsics_px: Float[Tensor, " 4"] | None = None,
-    assumed_fov_deg: float = 60.0,
-) -> LookawayPlan:
-    """The smallest turn that leaves the view at rest, or the farthest that the stored picture allows.
-
-    The view rests in the middle where the room suffices; else it rests on the other side, so that it may turn twice as
-    far. A turn up or down keeps to the middle column and never rests aside.
-
-    Args:
-        stored_hw: size of the stored pictures, px.
-        view_hw: size of what the model sees, px of the stored picture.
-        intrinsics_px: of the stored pictures, or None where they are unknown.
-        assumed_fov_deg: horizontal field of view to assume then; the recipe records it.
-
-    Raises:
-        InputError: a view that is not smaller than the stored picture.
-    """
-    if view_hw[0] > stored_hw[0] or view_hw[1] > stored_hw[1] or view_hw == stored_hw:
-        raise InputError("a lookaway needs pictures wider than the view", got=f"{stored_hw} for a view of {view_hw}",
-                         fix="store the clips wider, or use another interruption")  # fmt: skip
-    assumed = None if intrinsics_px is not None else assumed_fov_deg
-    if intrinsics_px is None:
-        intrinsics_px = intrinsics_from_fov(assumed_fov_deg, stored_hw, 1)[0]
-    sideways, sign = direction in ("left", "right"), 1.0 if direction in ("right", "up") else -1.0
-    room_deg = [_room_deg(intrinsics_px, stored_hw, view_hw, sideways, s) for s in (sign, -sign)]
-
-    def overlap(turn_deg: float) -> float:
-        turn = (sign * turn_deg, 0.0) if sideways else (0.0, sign * turn_deg)
-        return view_overlap(intrinsics_px, view_hw, turn)
-
-    needed = next((d for d in (0.25 * i for i in range(1, 481)) if overlap(d) < HIDDEN_OVERLAP), math.inf)
-    farthest = room_deg[0] + (room_deg[1] if sideways else 0.0)
-    reached = min(needed, farthest)
-    rest = max(0.0, reached - room_deg[0])
-    left_over = overlap(reached)
-    reason = ""
-    if reached < needed:
-        side = "wide" if sideways else "high"
-        reason = (
-            f"the stored pictures are not {side} enough: they allow a turn of {reached:.1f} degrees, which leaves "
-            f"{left_over:.0%} of the view in sight; hiding it needs {needed:.1f} degrees"
-        )
-    view = View(hw=view_hw, rest_deg=round(-sign * rest, 3), assumed_fov_deg=assumed)
-    # Rounded towards rest: rounding must not lead out of the picture.
-    turned = sign * math.floor(reached * 1000) / 1000
-    return LookawayPlan(view, LookawayStyle(turn_deg=(turned, 0.0) if sideways else (0.0, turned)), left_over, reason)
-
-
-def view_overlap(stored_px: Float[Tensor, " 4"], hw: tuple[int, int], turn_deg: tuple[float, float]) -> float:
-    """Share of the view at rest that is still in sight after a turn, by a grid of rays.
-
-    Args:
-        stored_px: intrinsics of the stored pictures; the view shares their focal lengths.
-        hw: size of the view, px.
-        turn_deg: to the right and up, degrees.
-    """
-    height, width = hw
-    inner_px = _inner(stored_px, hw)
-    y = (torch.arange(64, dtype=torch.float64) + 0.5) / 64 * height
-    x = (torch.arange(64, dtype=torch.float64) + 0.5) / 64 * width
-    rays = _rays(inner_px, y, x) @ _turned(*turn_deg)  # the same directions, seen from the turned camera
-    u = rays[..., 0] / rays[..., 2] * inner_px[0] + inner_px[2]
-    v = rays[..., 1] / rays[..., 2] * inner_px[1] + inner_px[3]
-    seen = (rays[..., 2] > 0) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
-    return float(seen.double().mean())
+from remind.geometry import anchor, intrinsics_from_fov, rescale_intrinsics
 
 
 def look(clip: Clip, view: View, turns: Sequence[tuple[Float[Tensor, " t"], LookawayStyle]] = ()) -> Clip:
     """The clip through a view, turned along some clocks; with exact cameras and z-depth of the turned camera.
+
+    At rest in the middle it is a plain crop, unless the principal point lies between pixels.
 
     Args:
         clip: the stored, wider one.
@@ -134,6 +36,8 @@ def look(clip: Clip, view: View, turns: Sequence[tuple[Float[Tensor, " t"], Look
         InputError: a view that leaves the stored pictures, or is said to be assumed although the clip knows better.
         CameraError: intrinsics that are neither known nor assumed.
     """
+    if view.hw[0] > clip.hw[0] or view.hw[1] > clip.hw[1]:
+        raise _outside(f"a view of {view.hw}", clip.hw)
     stored_px = stored_intrinsics(clip, view)
     yaw = torch.full((len(clip),), view.rest_deg, dtype=torch.float64)
     pitch = torch.zeros_like(yaw)
@@ -141,19 +45,19 @@ def look(clip: Clip, view: View, turns: Sequence[tuple[Float[Tensor, " t"], Look
         yaw, pitch = yaw + away * style.turn_deg[0], pitch + away * style.turn_deg[1]
     rgb = torch.empty(len(clip), *view.hw, 3, dtype=torch.uint8)
     depth = None if clip.depth is None else torch.empty(len(clip), *view.hw, dtype=clip.depth.dtype)
-    rotations, inner = [], []
+    rotations, inner_px = [], []
     window, at = None, None
     for t in range(len(clip)):
         here = (float(yaw[t]), float(pitch[t]), *stored_px[t].tolist())
         if here != at:  # a camera at rest keeps its window
-            window, at = _Window.of(stored_px[t], clip.hw, view.hw, _turned(*here[:2])), here
+            window, at = _Window.of(stored_px[t], clip.hw, view.hw, turned(*here[:2])), here
         assert window is not None
         rgb[t] = window.colours(clip.rgb[t])
         if depth is not None and clip.depth is not None:
             depth[t] = window.depths(clip.depth[t])
         rotations.append(window.rotation)
-        inner.append(window.inner_px)
-    cameras = None if clip.cameras is None else _turned_cameras(clip.cameras, rotations, inner, view.hw)
+        inner_px.append(window.inner_px)
+    cameras = None if clip.cameras is None else _turned_cameras(clip.cameras, rotations, inner_px, view.hw)
     return replace(clip, rgb=rgb, depth=depth, cameras=cameras)
 
 
@@ -178,25 +82,30 @@ class _Window:
         stored_px: Float[Tensor, " 4"], stored_hw: tuple[int, int], hw: tuple[int, int], rotation: Float[Tensor, "3 3"]
     ) -> _Window:
         height, width = hw
-        inner_px = _inner(stored_px, hw)
+        inner_px = inner(stored_px, hw)
         top, left = stored_px[3] - inner_px[3], stored_px[2] - inner_px[2]
         if torch.equal(rotation, torch.eye(3, dtype=rotation.dtype)) and _is_whole(top) and _is_whole(left):
             box = (round(float(top)), round(float(top)) + height, round(float(left)), round(float(left)) + width)
-            _check_inside((box[0], box[1], box[2], box[3]), stored_hw)
+            _check_inside((float(box[0]), float(box[1]), float(box[2]), float(box[3])), stored_hw)
             return _Window(rotation, inner_px, box, None, torch.ones(hw))
-        y = torch.arange(height, dtype=torch.float64) + 0.5
-        x = torch.arange(width, dtype=torch.float64) + 0.5
-        rays = _rays(inner_px, y, x) @ rotation.T
-        u = rays[..., 0] / rays[..., 2] * stored_px[0] + stored_px[2]
-        v = rays[..., 1] / rays[..., 2] * stored_px[1] + stored_px[3]
-        if float(rays[..., 2].min()) <= 0:
-            raise _outside("beyond 90 degrees", stored_hw)
+        # A homography takes a convex figure to a convex one: the outermost pixels bound all others.
+        u, v = corners_px(stored_px, hw, rotation, margin=0.5)
         _check_inside((float(v.min()) - 0.5, float(v.max()) + 0.5, float(u.min()) - 0.5, float(u.max()) + 0.5),
                       stored_hw)  # fmt: skip
         box = (max(0, int(v.min()) - 1), min(stored_hw[0], int(v.max()) + 2),
                max(0, int(u.min()) - 1), min(stored_hw[1], int(u.max()) + 2))  # fmt: skip
-        grid = torch.stack([(u - box[2]) / (box[3] - box[2]), (v - box[0]) / (box[1] - box[0])], -1) * 2 - 1
-        return _Window(rotation, inner_px, box, grid[None].float(), (1 / rays[..., 2]).float())
+        to_box = torch.tensor([[2 / (box[3] - box[2]), 0, -2 * box[2] / (box[3] - box[2]) - 1],
+                               [0, 2 / (box[1] - box[0]), -2 * box[0] / (box[1] - box[0]) - 1],
+                               [0, 0, 1]], dtype=torch.float64)  # fmt: skip
+        homography = to_box @ matrix(stored_px) @ rotation @ torch.linalg.inv(matrix(inner_px))
+        y = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None]
+        x = (torch.arange(width, dtype=torch.float64) + 0.5)[None, :]
+        rows = [((r[1] * y + r[2]).float(), (r[0] * x).float()) for r in homography]
+        nearer = (rows[2][0] + rows[2][1]).reciprocal_()
+        grid = torch.empty(1, height, width, 2)
+        for i in (0, 1):
+            torch.mul(rows[i][0] + rows[i][1], nearer, out=grid[0, :, :, i])
+        return _Window(rotation, inner_px, box, grid, nearer)
 
     def colours(self, frame: Tensor) -> Tensor:
         part = frame[self.box[0] : self.box[1], self.box[2] : self.box[3]]
@@ -214,43 +123,6 @@ class _Window:
 
 def _sample(source: Float[Tensor, "1 c h w"], grid: Float[Tensor, "1 h2 w2 2"], mode: str) -> Tensor:
     return grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
-
-
-def _turned(yaw_deg: float, pitch_deg: float) -> Float[Tensor, "3 3"]:
-    """Camera-to-world rotation of a camera that looks to its right by the yaw, then up by the pitch."""
-    a = math.radians(pitch_deg)
-    up = torch.tensor([[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]], dtype=torch.float64)
-    return rotation_yaw(torch.tensor([yaw_deg], dtype=torch.float64))[0] @ up
-
-
-def _inner(stored_px: Float[Tensor, " 4"], hw: tuple[int, int]) -> Float[Tensor, " 4"]:
-    """Intrinsics of the view: the stored focal lengths, the principal point in the middle."""
-    return torch.stack([stored_px[0], stored_px[1], torch.tensor(hw[1] / 2).double(), torch.tensor(hw[0] / 2).double()])
-
-
-def _rays(intrinsics_px: Float[Tensor, " 4"], y: Tensor, x: Tensor) -> Float[Tensor, "h w 3"]:
-    """Directions through pixels, with z = 1."""
-    fx, fy, cx, cy = intrinsics_px
-    rays = torch.ones(len(y), len(x), 3, dtype=torch.float64)
-    rays[..., 0], rays[..., 1] = ((x - cx) / fx)[None, :], ((y - cy) / fy)[:, None]
-    return rays
-
-
-def _room_deg(
-    intrinsics_px: Float[Tensor, " 4"], stored_hw: tuple[int, int], hw: tuple[int, int], sideways: bool, sign: float
-) -> float:
-    """How far the view may turn from the stored camera's axis until a corner leaves the picture, degrees."""
-    low, high = 0.0, 89.0
-    corners = _rays(_inner(intrinsics_px, hw), torch.tensor([0.0, hw[0]]), torch.tensor([0.0, hw[1]]))
-    for _ in range(40):
-        middle = (low + high) / 2
-        turn = (sign * middle, 0.0) if sideways else (0.0, sign * middle)
-        rays = corners @ _turned(*turn).T
-        u = rays[..., 0] / rays[..., 2] * intrinsics_px[0] + intrinsics_px[2]
-        v = rays[..., 1] / rays[..., 2] * intrinsics_px[1] + intrinsics_px[3]
-        inside = (rays[..., 2] > 0) & (u >= 0) & (u <= stored_hw[1]) & (v >= 0) & (v <= stored_hw[0])
-        low, high = (middle, high) if bool(inside.all()) else (low, middle)
-    return low
 
 
 def stored_intrinsics(clip: Clip, view: View) -> Float[Tensor, "t 4"]:
@@ -272,7 +144,7 @@ def stored_intrinsics(clip: Clip, view: View) -> Float[Tensor, "t 4"]:
 
 
 def _turned_cameras(
-    cameras: Cameras, rotations: Sequence[Tensor], inner: Sequence[Tensor], hw: tuple[int, int]
+    cameras: Cameras, rotations: Sequence[Tensor], inner_px: Sequence[Tensor], hw: tuple[int, int]
 ) -> Cameras:
     """The same places, looking where the view looks; a view that rests aside is relative to its own first frame."""
     c2w = cameras.c2w.clone()
@@ -280,7 +152,7 @@ def _turned_cameras(
     origin = int(cameras.valid.nonzero()[0, 0]) if bool(cameras.valid.any()) else 0
     if not torch.equal(rotations[origin], torch.eye(3, dtype=torch.float64)):
         c2w = anchor(torch.cat([c2w[origin : origin + 1], c2w]))[1:]
-    return Cameras(c2w, torch.stack(list(inner)).to(cameras.intrinsics_px.dtype), hw, cameras.valid)
+    return Cameras(c2w, torch.stack(list(inner_px)).to(cameras.intrinsics_px.dtype), hw, cameras.valid)
 
 
 def _is_whole(value: Tensor) -> bool:

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from remind.data.events import most_events, sample_interruption, sample_times
-from remind.data.interrupt.lookaway import Direction, LookawayPlan, plan_lookaway
+from remind.data.interrupt.lookaway_plan import Direction, LookawayPlan, plan_lookaway
 from remind.data.interrupt.panel import PANEL_COLORS
 from remind.data.interrupt.recipe import InterruptionRecipe, View
 from remind.data.interrupt.styles import Strict
 from remind.data.kinds import KINDS, Split, kinds_of
 from remind.errors import InputError
 from remind.frame_graph import Interruption, InterruptionKind
+
+MAX_PARTIAL_OVERLAP = 0.8  # our choice: a camera that turns less does not look away at all
 
 
 def sample_recipe(
@@ -254,4 +256,7 @@ def _draw_plan(window: Window | None, generator: np.random.Generator) -> Lookawa
     hiding = [plan for plan in plans if plan.hides]
     if hiding:
         return hiding[int(generator.integers(len(hiding)))]
-    return min(plans, key=lambda plan: plan.overlap)
+    best = min(plans, key=lambda plan: plan.overlap)
+    if best.overlap > MAX_PARTIAL_OVERLAP:
+        raise InputError("no room to look away", got=best.reason, fix="store the clips wider and somewhat higher")
+    return best
