@@ -78,7 +78,7 @@ class VerifyReport:
         return {**asdict(self), "ok": self.ok}
 
     def __rich__(self) -> RenderableType:
-        size = f"{self.clips} clips in {self.shards} shards, {self.num_bytes / 2**20:.1f} MiB"
+        size = f"{self.clips} clips, shards: {self.shards}, {self.num_bytes / 2**20:.1f} MiB"
         if self.ok:
             return Text(f"{self.store}: {size}, every check passed", style="green")
         table = Table(box=None, pad_edge=False)
