@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
+from matplotlib.path import Path as Curve
 
 from remind.clip import Cameras, Clip
+from remind.data.clip_records import printable
 from remind.data.figure_style import BLUE, INK, KIND_COLORS, LINE, ORANGE, ROLE_COLORS, ROLE_INK, SOFT, VERMILION, bare
 from remind.frame_graph import FrameGraph, Schedule, frames_of_chunk
 
+_STILL = 1e-6  # poses that differ by less are the same
 _CHARACTER_IN = 0.075  # mean width of a character of 8 pt
 
 
@@ -46,29 +49,37 @@ def draw_graph(axes: Axes, graph: FrameGraph, width_in: float) -> None:
         axes.add_patch(Rectangle((frames.start + 0.1, 0.02), len(frames) - 0.2, 0.4, fc=ROLE_COLORS[role], ec="none"))
         name = f"{chunk}  {role}" if len(frames) * width_in / graph.schedule.num_frames > 0.95 else str(chunk)
         axes.text(_middle(frames), 0.22, name, ha="center", va="center", fontsize=8.5, color=ROLE_INK[role])
-    longest = max((edge.gap_chunks for edge in graph.edges), default=1)
+    gaps = sorted({edge.gap_chunks for edge in graph.edges})
     for edge in graph.edges:
         start, stop = _middle(frames_of_chunk(edge.recovery)), _middle(frames_of_chunk(edge.anchor))
-        rise = 0.5 + 0.42 * edge.gap_chunks / longest
-        path = np.array([[start, 0.44], [start, rise * 1.25], [stop, rise * 1.25], [stop, 0.44]])
-        axes.add_patch(_curve(path))
-        axes.text((start + stop) / 2, 0.25 * 0.44 + 0.75 * rise * 1.25, f"G = {edge.gap_chunks}", ha="center",
-                  va="center", fontsize=7.5, color=INK, bbox={"fc": "white", "ec": "none", "pad": 1.2})
+        top = 0.92 - 0.34 * (1 - (gaps.index(edge.gap_chunks) + 1) / len(gaps))
+        control = (top - 0.25 * 0.44) / 0.75  # a cubic with both controls at this height peaks at `top`
+        axes.add_patch(_curve(np.array([[start, 0.44], [start, control], [stop, control], [stop, 0.44]])))
+        if len(gaps) > 3 and edge.gap_chunks not in (gaps[0], gaps[-1]):
+            continue  # labels of many neighbours would cover each other
+        axes.text((start + stop) / 2, top, f"G = {edge.gap_chunks}", ha="center", va="center", fontsize=7.5, color=INK,
+                  bbox={"fc": "white", "ec": "none", "pad": 1.2})
 
 
-def draw_prompts(axes: Axes, prompts: Sequence[str], caption: str, num_frames: int, width_in: float) -> None:
-    """What each chunk is prompted with beside the caption; equal neighbours share one line."""
-    _time_axis(axes, num_frames)
-    axes.set_ylim(1, 0)
-    chunk = 0
-    for phrase, run in groupby(beside_caption(prompt, caption) for prompt in prompts):
+def wrap_prompts(prompts: Sequence[str], caption: str, num_frames: int, width_in: float) -> list[tuple[range, str]]:
+    """What chunks are prompted with beside the caption, wrapped to their width; equal neighbours share one text."""
+    wrapped, chunk = [], 0
+    for phrase, run in groupby(printable(beside_caption(prompt, caption)) for prompt in prompts):
         count = len(list(run))
         frames = range(frames_of_chunk(chunk).start, frames_of_chunk(chunk + count - 1).stop)
         columns = max(4, int(len(frames) * width_in / num_frames / _CHARACTER_IN))
-        text = textwrap.fill(phrase or "(the caption alone)", columns, max_lines=4, placeholder="…")
-        axes.plot([frames.start + 0.4, frames.stop - 0.4], [0.02, 0.02], color=SOFT, lw=1)
-        axes.text(_middle(frames), 0.12, text, ha="center", va="top", fontsize=8, color=INK if phrase else SOFT)
+        wrapped.append((frames, textwrap.fill(phrase or "(the caption alone)", columns, max_lines=6, placeholder="…")))
         chunk += count
+    return wrapped
+
+
+def draw_prompts(axes: Axes, wrapped: Sequence[tuple[range, str]], num_frames: int) -> None:
+    """Texts from `wrap_prompts` under the frames that they belong to."""
+    _time_axis(axes, num_frames)
+    axes.set_ylim(1, 0)
+    for frames, text in wrapped:
+        axes.plot([frames.start + 0.4, frames.stop - 0.4], [0.02, 0.02], color=SOFT, lw=1)
+        axes.text(_middle(frames), 0.1, text, ha="center", va="top", fontsize=8, color=INK, linespacing=1.25)
 
 
 def draw_interruptions(axes: Axes, schedule: Schedule) -> None:
@@ -79,29 +90,27 @@ def draw_interruptions(axes: Axes, schedule: Schedule) -> None:
     if not schedule.interruptions:
         axes.text(schedule.num_frames / 2, 0.5, "nothing interrupts this clip", ha="center", va="center", color=SOFT)
     for row, event in enumerate(schedule.interruptions):
-        low, high = row + 0.7, row + 0.15
+        low, high = row + 0.72, row + 0.3
         corners = [(event.start, low), (event.hidden_start, high), (event.hidden_stop, high), (event.stop, low)]
         axes.add_patch(Polygon(corners, closed=True, fc=KIND_COLORS.get(event.kind, ORANGE), ec=INK, lw=0.8))
         hidden = event.hidden_stop - event.hidden_start
         name = f"{event.kind}: {hidden} frames hidden" if hidden else f"{event.kind}: nothing hidden"
         axes.text(event.start - 0.8, (low + high) / 2, name, ha="right", va="center", fontsize=8.5, color=INK)
-        times = {event.start: "start", event.hidden_start: "hidden from", event.hidden_stop: "hidden to",
-                 event.stop: "stop"}  # fmt: skip
-        last = -99.0
-        for frame, word in times.items():
-            if frame - last > 0.042 * schedule.num_frames:  # else the label of a near neighbour covers it
-                axes.text(frame, row + 0.74, f"{frame}", ha="center", va="top", fontsize=7.5, color=SOFT)
-                last = frame
-            axes.plot([frame, frame], [low, high if "hidden" in word else low - 0.08], color=INK, lw=0.8)
+        for frame in (event.start, event.stop):
+            axes.text(frame, low + 0.03, str(frame), ha="center", va="top", fontsize=7.5, color=SOFT)
+        for frame in sorted({event.hidden_start, event.hidden_stop}):
+            axes.plot([frame, frame], [low, high], color=INK, lw=0.8)
+            axes.text(frame, high - 0.03, str(frame), ha="center", va="bottom", fontsize=7.5, color=SOFT)
 
 
 def draw_line(axes: Axes, lines: dict[str, tuple[str, Float[np.ndarray, " t"]]], num_frames: int,
-              marked: frozenset[int], *, last: bool) -> None:  # fmt: skip
+              marked: frozenset[int], *, last: bool, least_range: float = 1e-6) -> None:  # fmt: skip
     """Values over time, named at the right; degraded frames are tinted.
 
     Args:
         lines: colour and values of each, by name.
         last: the frame numbers go below this panel.
+        least_range: of the axis of values, so that noise does not fill it.
     """
     _time_axis(axes, num_frames, labelled=last)
     for frame in marked:
@@ -110,9 +119,13 @@ def draw_line(axes: Axes, lines: dict[str, tuple[str, Float[np.ndarray, " t"]]],
         axes.plot(np.arange(len(values)) + 0.5, values, color=color, lw=1.5, label=name)
     finite = np.concatenate([values[np.isfinite(values)] for _, values in lines.values()])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    room = 0.12 * (high - low) or 0.5
-    axes.set_ylim(low - room, high + room)
-    axes.set_yticks([low, high], [f"{low:.3g}", f"{high:.3g}"] if high > low else ["", f"{high:.3g}"], fontsize=7.5)
+    room = 0.12 * max(high - low, least_range)
+    middle, half = (low + high) / 2, max(high - low, least_range) / 2
+    axes.set_ylim(middle - half - room, middle + half + room)
+    axes.set_yticks([low, high] if high - low > least_range / 4 else [middle])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value + 0.0:.3g}")
+    if low < 0 < high:
+        axes.axhline(0, color=LINE, lw=0.8, zorder=0)
     if len(lines) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.32), ncols=4, fontsize=7.5, frameon=False, handlelength=1.4)
 
@@ -123,24 +136,32 @@ def draw_path(axes: Axes, cameras: Cameras) -> None:
     c2w = cameras.c2w.numpy()[frames]
     x, z = c2w[:, 0, 3], c2w[:, 2, 3]
     extent = max(np.ptp(x), np.ptp(z))
-    look = 0.18 * extent if extent > 1e-6 else 1.0
+    look = 0.18 * extent if extent > _STILL else 1.0
     bare(axes)
     for i in range(0, len(frames), 5):
         axes.plot([x[i], x[i] + look * c2w[i, 0, 2]], [z[i], z[i] + look * c2w[i, 2, 2]], color=SOFT, lw=0.8, zorder=1)
     axes.scatter(x, z, c=frames, cmap="cividis", s=12, zorder=2)
     for i, word in ((0, "first"), (-1, "last")):
-        axes.annotate(f"{word} ({frames[i]})", (x[i], z[i]), textcoords="offset points", xytext=(7, -9 if i else 6),
-                      fontsize=7.5, color=INK)  # fmt: skip
+        at = (x[i] + 1.05 * look * c2w[i, 0, 2], z[i] + 1.05 * look * c2w[i, 2, 2])  # where it looks, not where it is
+        axes.annotate(f"{word} ({frames[i]})", at if extent <= _STILL else (x[i], z[i]), textcoords="offset points",
+                      xytext=(5, -9 if i else 6), fontsize=7.5, color=INK, zorder=3,
+                      bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.25)
     axes.set_xlabel("right", fontsize=8, color=SOFT)
     axes.set_ylabel("forward", fontsize=8, color=SOFT)
     axes.grid(color="#eceef1", lw=0.8)
     axes.set_axisbelow(True)
-    if extent <= 1e-6:
+    if extent <= _STILL:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.text(0.5, 0.02, "turns on the spot", transform=axes.transAxes, ha="center", fontsize=8, color=SOFT)
+
+
+def moves(cameras: Cameras) -> bool:
+    """Whether the valid poses differ at all."""
+    c2w = cameras.c2w[cameras.valid]
+    return len(c2w) > 1 and (c2w - c2w[0]).abs().max().item() > _STILL
 
 
 def yaw_and_pitch_deg(cameras: Cameras) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
@@ -177,7 +198,5 @@ def _middle(frames: range) -> float:
 
 
 def _curve(points: Float[np.ndarray, "4 2"]) -> FancyArrowPatch:
-    from matplotlib.path import Path as Curve
-
     codes = [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]
     return FancyArrowPatch(path=Curve(points, codes), arrowstyle="-|>", mutation_scale=9, color=BLUE, lw=1.2)

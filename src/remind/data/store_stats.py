@@ -19,6 +19,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from remind.data.clip_records import printable
 from remind.data.clip_store import ClipStore
 from remind.errors import StoreError
 from remind.world.families import Group
@@ -222,7 +223,7 @@ def _table(name: str, counts: Counts) -> Table:
     table.add_column("")
     longest = max(counts.values(), default=0)
     for value, n in list(counts.items())[:_SHOWN]:
-        table.add_row(Text(value), str(n), Text("█" * round(_BAR * n / max(longest, 1)), style="blue"))
+        table.add_row(Text(printable(value)), str(n), Text("█" * round(_BAR * n / max(longest, 1)), style="blue"))
     rest = list(counts.values())[_SHOWN:]
     if rest:
         table.add_row(Text(f"{len(rest)} more", style="dim"), str(sum(rest)), "")
