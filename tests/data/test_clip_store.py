@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from dataclasses import replace
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +260,32 @@ def test_a_kill_while_committing_leaves_the_old_or_the_new_store(
     assert [c.clean.clip_id for c in store] == ["clip-0", "clip-1", "clip-2"]
     fill(tmp_path / "s", 2, shard_bytes=1)  # and the next build cleans up
     assert files(tmp_path / "s") == files(fill(tmp_path / "fresh", 2, shard_bytes=1))
+
+
+def test_two_writers_do_not_write_one_store(tmp_path: Path) -> None:
+    with ClipStoreWriter(tmp_path / "s") as first:
+        first.add(make_clip("a"))
+        with pytest.raises(StoreError, match="another process is writing"):
+            ClipStoreWriter(tmp_path / "s")
+    assert ClipStore.open(tmp_path / "s").clip_ids == ("a",)
+    fill(tmp_path / "s", 1)
+
+
+def write_and_die(root: Path) -> None:
+    with ClipStoreWriter(root, shard_bytes=1) as writer:
+        writer.add(make_clip("new"))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_writer_leaves_the_old_store_and_no_lock(tmp_path: Path) -> None:
+    before = files(fill(tmp_path / "s", 1))
+    process = get_context("spawn").Process(target=write_and_die, args=(tmp_path / "s",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list((tmp_path / "s").glob(".building-*"))) == 1  # it was at work
+    assert ClipStore.open(tmp_path / "s").clip_ids == ("clip-0",)
+    assert files(fill(tmp_path / "s", 1)) == before
 
 
 def test_left_overs_of_a_killed_build_are_removed(tmp_path: Path) -> None:

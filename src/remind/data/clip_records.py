@@ -15,6 +15,7 @@ MAX_FRAMES = 100_000
 MAX_JSON_BYTES = 1 << 20
 
 Text = Annotated[str, Field(max_length=10_000)]
+Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 JudgedBy = Literal["vlm", "no_vlm", "world"]
 
@@ -46,7 +47,7 @@ class Provenance(_FromOutside):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     start_pts: int
     stop_pts: int
-    time_base: tuple[int, int]
+    time_base: tuple[Positive, Positive]
     shot: int = Field(0, ge=0)
     scores: dict[str, float] = {}
     verdicts: dict[str, Text] = {}
@@ -132,6 +133,11 @@ def read_record(record: type[Record], data: bytes) -> Record:
 def write_record(record: BaseModel) -> bytes:
     """As JSON, UTF-8."""
     return record.model_dump_json().encode()
+
+
+def printable(text: str) -> str:
+    """Words from outside as they may be shown: an escape sequence in them commands no terminal and breaks no SVG."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text.replace("\t", " "))
 
 
 def write_graph(num_frames: int, recipe: InterruptionRecipe, prompts: tuple[str, ...]) -> bytes:

@@ -35,6 +35,27 @@ from remind.data.store_format import (
 )
 from remind.errors import StoreError
 
+try:
+    import fcntl
+except ImportError:  # Windows has other locks, and does not lock folders
+    fcntl = None  # type: ignore[assignment]
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold a folder until the descriptor is closed, or the process dies, however it dies."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreError("another process is writing this store", got=folder, fix="wait for it to end") from None
+    except OSError:  # a file system without locks: as safe as without this
+        os.close(descriptor)
+        return None
+    return descriptor
+
 
 class ClipStoreWriter:
     """Pack clips; the store appears, or replaces the one before, when the `with` block ends without an error.
@@ -44,7 +65,7 @@ class ClipStoreWriter:
         shard_bytes: a new shard begins once this is passed.
 
     Raises:
-        StoreError: a folder that cannot be written, or a full disk.
+        StoreError: a folder that cannot be written, one that another writer is writing, or a full disk.
     """
 
     def __init__(self, root: Path, *, shard_bytes: int = 512 * 2**20):
@@ -58,6 +79,7 @@ class ClipStoreWriter:
         self._made_root = not root.exists()
         try:
             root.mkdir(exist_ok=True)
+            self._lock = _lock(root)
             for left_over in root.glob(f"{WORK_PREFIX}*"):  # of a build that was killed
                 shutil.rmtree(left_over, ignore_errors=True)
             self._work = Path(tempfile.mkdtemp(dir=root, prefix=WORK_PREFIX))
@@ -91,6 +113,8 @@ class ClipStoreWriter:
             shutil.rmtree(self._work, ignore_errors=True)
             if kind is not None and self._made_root and not any(self.root.iterdir()):
                 self.root.rmdir()
+            if self._lock is not None:
+                os.close(self._lock)
 
     def add(self, clip: MemoryClip, *, crf: int = 18) -> None:
         """Encode and append one clip; it must have a `clip_id` of its own. Raises as `add_members`."""

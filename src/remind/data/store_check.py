@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from remind.data.clip_records import printable
 from remind.data.clip_store import ClipStore
 from remind.data.memory_clip import MemoryClip
 from remind.data.store_format import SHARD_FOLDER, WORK_PREFIX, members_sha256
@@ -78,14 +79,14 @@ class VerifyReport:
         return {**asdict(self), "ok": self.ok}
 
     def __rich__(self) -> RenderableType:
-        size = f"{self.clips} clips in {self.shards} shards, {self.num_bytes / 2**20:.1f} MiB"
+        size = f"{self.clips} clips, shards: {self.shards}, {self.num_bytes / 2**20:.1f} MiB"
         if self.ok:
             return Text(f"{self.store}: {size}, every check passed", style="green")
         table = Table(box=None, pad_edge=False)
         for name in ("where", "check", "problem"):
             table.add_column(name, overflow="fold")
         for problem in self.problems[:_SHOWN]:
-            table.add_row(Text(problem.where), problem.check, Text(problem.what))
+            table.add_row(Text(printable(problem.where)), problem.check, Text(printable(problem.what)))
         more = len(self.problems) - _SHOWN
         bad = len({problem.where for problem in self.problems})
         last = f"{self.store}: {size}; {len(self.problems)} problems in {bad} clips or files"
