@@ -28,15 +28,16 @@ from remind.curation.croissant import ReleasedFile, croissant
 from remind.curation.licences import redistributable
 from remind.curation.release_card import dataset_card
 from remind.curation.takedown import Takedown
-from remind.data.clip_files import clip_cameras, clip_facts, clip_provenance, file_names, read_file
-from remind.data.clip_store import ClipStore, Provenance
+from remind.data.clip_records import Provenance
+from remind.data.clip_store import ClipStore
 from remind.errors import InputError, StoreError
 
 _PARQUET = "application/x-parquet"  # the name by which Croissant's library knows it
 # column: (type, what it means); the card and the metadata are made of it.
 _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "clip_id": (pa.string(), "unique name of the clip"),
-    "source": (pa.string(), "name of the source file within its source"),
+    "source": (pa.string(), "name of the source"),
+    "item_id": (pa.string(), "name of the source file within its source"),
     "sha256": (pa.string(), "hash of the source file"),
     "url": (pa.string(), "where the source file was found; empty if unknown"),
     "author": (pa.string(), "who made the source; empty if unknown"),
@@ -55,6 +56,10 @@ _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "kind": (pa.string(), "kind of interruption"),
     "recipe": (pa.string(), "the interruption recipe as JSON: times in frames of the clip, looks, seed"),
     "caption": (pa.string(), "object, state variable and direction of change; may be empty"),
+    "event_types": (pa.string(), "event types of the taxonomy, separated by semicolons"),
+    "groups": (pa.string(), "tag groups, separated by semicolons; a clip may be in several"),
+    "judged_by": (pa.string(), "who says so: vlm (a model looked), world (rendered), no_vlm (nobody looked)"),
+    "event": (pa.string(), "the whole annotation record as JSON, safety flags included"),
     "scores": (pa.string(), "every number by which the clip was kept, as JSON"),
     "tool_versions": (pa.string(), "of what made the clip, as JSON"),
     "has_cameras": (pa.bool_(), "whether cameras.parquet has its poses"),
@@ -139,7 +144,7 @@ def _write(store: ClipStore, folder: Path, takedown: Takedown, include_media: bo
         (folder / "media").mkdir()
     with pq.ParquetWriter(folder / "cameras.parquet", CAMERAS_SCHEMA) as cameras:
         for index, clip_id in enumerate(store.clip_ids):
-            provenance = clip_provenance(store, index)
+            provenance = store.records(index).provenance
             lines = takedown.matches(clip_id, provenance)
             matched.update(lines)
             if lines:
@@ -181,35 +186,40 @@ def why_no_media(provenance: Provenance) -> str:
 
 
 def _row(store: ClipStore, index: int, provenance: Provenance) -> tuple[dict[str, Any], bytes]:
-    facts, names = clip_facts(store, index), file_names(store, index)
-    video = read_file(store, index, "rgb.mp4")
+    facts, records = store.facts(index), store.records(index)
+    video = store.members(index)["rgb.mp4"]
     licence = redistributable(provenance.licence)
     return {
-        "clip_id": facts.clip_id,
-        **{key: getattr(provenance, key) for key in ("source", "sha256", "url", "author", "licence", "permission",
+        "clip_id": store.clip_ids[index],
+        **{key: getattr(provenance, key) for key in ("source", "item_id", "sha256", "url", "author", "licence", "permission",
                                                      "start_pts", "stop_pts", "shot")},
         "licence_id": "" if licence is None else licence.spdx,
         "time_base_num": provenance.time_base[0],
         "time_base_den": provenance.time_base[1],
         "num_frames": facts.num_frames,
-        "height": facts.hw[0],
-        "width": facts.hw[1],
+        "height": facts.height,
+        "width": facts.width,
         "fps": facts.fps,
-        "kind": facts.recipe.kind,
-        "recipe": facts.recipe.to_json(),
-        "caption": facts.caption,
+        "kind": records.recipe.kind,
+        "recipe": records.recipe.to_json(),
+        "caption": records.caption,
+        "event_types": ";".join(facts.event_types),
+        "groups": ";".join(facts.groups),
+        "judged_by": facts.judged_by,
+        "event": records.event.model_dump_json(),
         "scores": json.dumps(provenance.scores, sort_keys=True),
         "tool_versions": json.dumps(provenance.tool_versions, sort_keys=True),
-        "has_cameras": "cameras.npz" in names,
-        "has_depth": "depth.npz" in names,
+        "has_cameras": facts.has_cameras,
+        "has_depth": facts.has_depth,
         "video_sha256": hashlib.sha256(video).hexdigest(),
         "media": "",
     }, video  # fmt: skip
 
 
 def _camera_row(store: ClipStore, index: int) -> pa.Table:
-    cameras = clip_cameras(store, index)
-    assert cameras is not None
+    stored = store.cameras(index)
+    assert stored is not None
+    cameras = stored.cameras
     return pa.Table.from_pylist([{
         "clip_id": store.clip_ids[index], "c2w": cameras.c2w.flatten().tolist(),
         "intrinsics_px": cameras.intrinsics_px.flatten().tolist(), "height": cameras.hw[0], "width": cameras.hw[1],

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from remind.data.clip_files import clip_provenance, copy_clip
-from remind.data.clip_store import ClipStore, ClipStoreWriter, Provenance
-from remind.errors import InputError, StoreError
+from remind.data.clip_records import Provenance
+from remind.data.clip_store import ClipStore
+from remind.data.clip_store_writer import ClipStoreWriter
+from remind.errors import InputError
 
 _MAX_BYTES = 16 * 2**20
 
@@ -85,19 +86,16 @@ def take_down(root: Path, takedown: Takedown) -> TakedownReport:
     removed: list[str] = []
     kept: list[int] = []
     for index, clip_id in enumerate(store.clip_ids):
-        lines = takedown.matches(clip_id, clip_provenance(store, index))
+        lines = takedown.matches(clip_id, store.records(index).provenance)
         matched.update(lines)
         if lines:
             removed.append(clip_id)
         else:
             kept.append(index)
     if removed:
-        try:
-            with ClipStoreWriter(root) as writer:
-                for index in kept:
-                    copy_clip(store, index, writer)
-        except OSError as error:
-            raise StoreError("cannot write the store", got=error, fix="free some space and run again") from None
+        with ClipStoreWriter(root) as writer:
+            for index in kept:
+                writer.add_members(store.clip_ids[index], store.members(index), store.facts(index))
     return TakedownReport(tuple(removed), takedown.unmatched(matched))
 
 

@@ -117,7 +117,7 @@ class ClipStore:
 
     def facts(self, number: int) -> ClipFacts:
         """What the index says about a clip."""
-        return ClipFacts.from_row(self._row(number))
+        return ClipFacts.from_row(self.row(number))
 
     def sha256(self, number: int) -> str:
         """Of the clip's files, see `store_format.members_sha256`."""
@@ -125,12 +125,12 @@ class ClipStore:
 
     def places(self, number: int) -> dict[str, tuple[str, int, int]]:
         """Where each file of a clip lies: shard, offset, size."""
-        row = self._row(number)
+        row = self.row(number)
         return {m["name"]: (row["shard"], m["offset"], m["size"]) for m in row["members"]}
 
     def members(self, number: int) -> dict[str, bytes]:
         """The clip's files as they are, e.g. to pack them into another store."""
-        row = self._row(number)
+        row = self.row(number)
         return self._members(row, set(MEMBER_NAMES))
 
     def read(self, number: int, *, depth: bool = True) -> MemoryClip:
@@ -143,7 +143,7 @@ class ClipStore:
             IndexError: no such clip.
             StoreError: a damaged or hostile file.
         """
-        row = self._row(number)
+        row = self.row(number)
         files = self._members(row, set(MEMBER_NAMES) - (set() if depth else {"depth.npz"}))
         with _about(row):
             records = decode_records(row, files)
@@ -167,7 +167,7 @@ class ClipStore:
 
     def records(self, number: int) -> ClipRecords:
         """The JSON of a clip alone; errors as `read`."""
-        row = self._row(number)
+        row = self.row(number)
         files = self._members(row, {name for name in REQUIRED if name.endswith(".json")})
         with _about(row):
             return decode_records(row, files)
@@ -178,7 +178,7 @@ class ClipStore:
         Args:
             start, stop: pixel frames, 0 <= start < stop <= the clip's; None: to its end.
         """
-        row = self._row(number)
+        row = self.row(number)
         stop = row["num_frames"] if stop is None else stop
         if not 0 <= start < stop <= row["num_frames"]:
             raise StoreError("no such frames", got=f"{start} to {stop}", expected=f"within 0 to {row['num_frames']}")
@@ -188,12 +188,17 @@ class ClipStore:
 
     def cameras(self, number: int) -> StoredCameras | None:
         """Cameras alone; None where there are none; errors as `read`."""
-        row = self._row(number)
+        row = self.row(number)
         files = self._members(row, {"cameras.npz"})
         with _about(row):
             return decode_cameras(row, files["cameras.npz"]) if files else None
 
-    def _row(self, number: int) -> dict[str, Any]:
+    def row(self, number: int) -> dict[str, Any]:
+        """All columns of the index for a clip.
+
+        Raises:
+            IndexError: no such clip.
+        """
         if not -len(self) <= number < len(self):
             raise IndexError(f"clip {number} of {len(self)}")
         return self.index.slice(number % len(self), 1).to_pylist()[0]

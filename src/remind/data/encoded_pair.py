@@ -14,7 +14,7 @@ from torch import Tensor
 
 from remind.clip import Clip
 from remind.data.clip_store import ClipStore
-from remind.data.interrupt import InterruptionRecipe, apply_interruption, sample_recipe
+from remind.data.interrupt import InterruptionRecipe, apply_interruption, clean_view, sample_recipe
 from remind.errors import InputError
 from remind.frame_graph import InterruptionKind
 from remind.models.camera_conditions import camera_conditions
@@ -122,11 +122,11 @@ class LivePairs:
 
     @torch.no_grad()
     def read(self, clip: int, variant: int) -> EncodedPair:
-        memory_clip = self.store[clip]
-        clean = memory_clip.clean
+        memory_clip = self.store.read(clip, depth=False)
+        stored = memory_clip.clean
+        recipe = self.spec.recipe(memory_clip.recipe, stored.clip_id, len(stored), variant)
+        clean, degraded = clean_view(stored, recipe), apply_interruption(stored, recipe)
         check_size(clean.hw, self.hw)
-        recipe = self.spec.recipe(memory_clip.recipe, clean.clip_id, len(clean), variant)
-        degraded = apply_interruption(clean, recipe)
         return EncodedPair(encode_track(clean, self.encoder), encode_track(degraded, self.encoder), recipe,
                            clean.caption, len(clean))  # fmt: skip
 

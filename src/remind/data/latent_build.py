@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
-from remind.data.clip_files import clip_facts
-from remind.data.clip_store import ClipStore, MemoryClip
+from remind.data.clip_store import ClipStore
 from remind.data.encoded_pair import LatentEncoder, Track, encode_track
-from remind.data.interrupt import InterruptionRecipe, apply_interruption
+from remind.data.encoder_input import encoder_input
+from remind.data.interrupt import InterruptionRecipe, apply_interruption, clean_view
 from remind.data.latent_cache import (
     CACHE_VERSION,
     CLEAN,
@@ -32,6 +32,7 @@ from remind.data.latent_cache import (
     entry_row,
 )
 from remind.data.latent_shards import Rows, ShardWriter, drop_dead, find_rows, replace_file
+from remind.data.memory_clip import MemoryClip
 from remind.data.memory_sample import Progress
 from remind.data.quarantine import Quarantine, exclusive
 from remind.errors import GraphError, StoreError, VideoError
@@ -91,7 +92,7 @@ def plan_latents(store: ClipStore, encoder: LatentEncoder, folder: Path, spec: L
         if clip_id in skip:
             continue
         try:
-            facts = clip_facts(store, index)
+            facts = encoder_input(store, index)
             wanted = entries_of(facts, spec, digest)
             size = _track_bytes(facts.num_frames, facts.hw, spec)
         except (StoreError, GraphError) as error:
@@ -198,7 +199,7 @@ def _check_room(folder: Path, needed: int) -> None:
 def _encode(clip: MemoryClip, entries: tuple[Entry, ...], encoder: LatentEncoder) -> list[tuple[Entry, Track]]:
     """All or nothing of a clip, so that a failure leaves no half of it."""
     return [
-        (entry, encode_track(clip.clean if entry.variant == CLEAN else apply_interruption(
+        (entry, encode_track(clean_view(clip.clean, clip.recipe) if entry.variant == CLEAN else apply_interruption(
             clip.clean, InterruptionRecipe.from_json(entry.recipe)), encoder))
         for entry in entries
     ]  # fmt: skip

@@ -26,9 +26,9 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from remind.data.clip_files import ClipFacts, clip_facts
 from remind.data.clip_store import ClipStore
 from remind.data.encoded_pair import EncodedPair, Track, VariantSpec, check_size
+from remind.data.encoder_input import EncoderInput, encoder_input
 from remind.data.interrupt import InterruptionRecipe
 from remind.errors import RemindError, StoreError
 from remind.frame_graph import num_latent_frames
@@ -82,7 +82,7 @@ class Entry:
     num_frames: int
 
 
-def entries_of(facts: ClipFacts, spec: LatentSpec, encoder_digest: str) -> tuple[Entry, ...]:
+def entries_of(facts: EncoderInput, spec: LatentSpec, encoder_digest: str) -> tuple[Entry, ...]:
     """The clean track and all variants of a clip, with their keys."""
     entries = []
     for variant in (CLEAN, *range(spec.variants)):
@@ -203,7 +203,7 @@ class CachedPairs:
             if clip_id in skip:
                 continue
             try:
-                facts = clip_facts(store, clip)
+                facts = encoder_input(store, clip)
             except StoreError:
                 continue  # said again, with its reason, by whoever reads the clip
             check_size(facts.hw, hw)
@@ -222,7 +222,7 @@ class CachedPairs:
     def read(self, clip: int, variant: int) -> EncodedPair:
         clean, degraded = (int(self._numbers[clip, column]) for column in (0, 1 + variant))
         if clean < 0:
-            clip_facts(self._store, clip)  # raises what is wrong with a damaged clip
+            encoder_input(self._store, clip)  # raises what is wrong with a damaged clip
             raise StoreError(f"clip {self._clip_ids[clip]} was to be skipped", fix=AGAIN)
         row = self.cache.row(degraded)
         try:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from remind.clip import Clip
 from remind.data.clip_store import ClipStore
-from remind.data.interrupt import InterruptionRecipe, apply_interruption
+from remind.data.interrupt import InterruptionRecipe, apply_interruption, clean_view
 from remind.data.memory_sample import MemorySample, Progress, make_sample
 from remind.data.world_clips import make_world_clip
 from remind.errors import InputError, StoreError
@@ -104,12 +104,13 @@ class MemoryBank(Sequence[MemorySample]):
         """
 
         def triples() -> Iterator[tuple[Clip, Clip, InterruptionRecipe]]:
-            for memory_clip in store:
-                clean = memory_clip.clean
+            for number in range(len(store)):
+                memory_clip = store.read(number, depth=False)
+                clean = clean_view(memory_clip.clean, memory_clip.recipe)
                 if clean.hw != hw:
                     raise StoreError("the store's clips have another size than the recipe's", got=clean.hw, expected=hw,
                                      fix=f"remind data build ... --hw {hw[0]} {hw[1]}")
-                yield clean, apply_interruption(clean, memory_clip.recipe), memory_clip.recipe
+                yield clean, apply_interruption(memory_clip.clean, memory_clip.recipe), memory_clip.recipe
 
         return MemoryBank.from_clips(triples(), codec, encoder)
 
