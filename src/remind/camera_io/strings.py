@@ -86,7 +86,7 @@ def _parse(number: int, move: str) -> tuple[Float[np.ndarray, "4"], int]:
         raise CameraError(f"camera move {number} is not one", got=repr(move[:40]),
                           expected=f"{', '.join(_ACTIONS)} (or several with +), a minus, a number of latents >= 1",
                           fix="e.g. 'right-20' or 'right+up-10'")  # fmt: skip
-    return np.sum([_ACTIONS[name] for name in names], 0, dtype=np.float64), int(match[2])
+    return np.array([_ACTIONS[name] for name in names], dtype=np.float64).sum(0), int(match[2])
 
 
 def _latent_poses(moves: Sequence[tuple[Float[np.ndarray, "4"], int]]) -> Float[Tensor, "n 4 4"]:
