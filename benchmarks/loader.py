@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from remind.data.clip_store import ClipStore, ClipStoreWriter, Provenance
+from remind.data.clip_records import Provenance
+from remind.data.clip_store import ClipStore
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.dataset import StoreDataset
 from remind.data.encoded_pair import LivePairs
 from remind.data.interrupt import sample_recipe
@@ -27,10 +29,12 @@ from remind.data.latent_cache import CachedPairs, LatentCache, LatentSpec
 from remind.data.loader import StepSampler, read_batches
 from remind.data.memory_bank import MemoryBank
 from remind.data.memory_sample import MemorySample
+from remind.data.memory_clip import MemoryClip
 from remind.data.mixture import Mixture
 from remind.data.world_clips import make_world_clip
 from remind.models.codec import LinearCodec
 from remind.models.text import WordHashEncoder
+from remind.prompt_schedule import chunk_prompts
 from remind.recipes import recipe
 from remind.training.launch import git_commit, machine_facts
 
@@ -45,10 +49,11 @@ def make_store(root: Path, clips: int) -> ClipStore:
     with ClipStoreWriter(root) as writer:
         for seed in range(clips):
             clean = make_world_clip(seed, hw=HW).clean
-            about = Provenance(source=f"world {seed}", sha256=f"{seed:064x}", start_pts=0, stop_pts=80,
+            about = Provenance(source="world", item_id=str(seed), sha256=f"{seed:064x}", start_pts=0, stop_pts=80,
                                time_base=(1, 16))  # fmt: skip
             clip = replace(clean, depth=None, clip_id=f"world-{seed}")  # no recipe needs depth
-            writer.add(clip, sample_recipe(kinds[seed % 3], len(clip), np.random.default_rng(seed)), about)
+            recipe = sample_recipe(kinds[seed % 3], len(clip), np.random.default_rng(seed))
+            writer.add(MemoryClip(clip, recipe, chunk_prompts(clip.caption, recipe.schedule(len(clip))), about))
     return ClipStore.open(root)
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from remind.curation.release import CLIPS_SCHEMA, release
 from remind.curation.takedown import Takedown
-from remind.data.clip_store import ClipStore, ClipStoreWriter
+from remind.data.clip_store import ClipStore
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.interrupt import InterruptionRecipe
 from remind.data.video_io import decode
 from remind.errors import InputError, StoreError
-from tests.data.make_store import FRAMES, HW, clip_of, make_store, provenance_of, recipe_of
+from tests.data.make_store import FRAMES, HW, clip_of, make_store, memory_of, provenance_of, recipe_of
 
 SOURCES: list[dict[str, str]] = [
     {"licence": "CC BY 4.0", "author": "Jane", "url": "https://a.example/1"},
@@ -31,7 +32,7 @@ SOURCES: list[dict[str, str]] = [
 def store(tmp_path: Path) -> ClipStore:
     with ClipStoreWriter(tmp_path / "store") as writer:
         for i, source in enumerate(SOURCES):
-            writer.add(clip_of(i), recipe_of(i), provenance_of(i, **source))
+            writer.add(memory_of(clip_of(i), recipe_of(i), provenance_of(i, **source)))
     return ClipStore.open(tmp_path / "store")
 
 
@@ -132,8 +133,8 @@ def test_the_croissant_library_would_notice_a_reference_to_nothing(store: ClipSt
 def test_the_card_counts_and_shows_strangers_text_as_text(tmp_path: Path) -> None:
     hostile = "x | y\n# Title <script>alert(1)</script> [a](javascript:b)"
     with ClipStoreWriter(tmp_path / "s") as writer:
-        writer.add(clip_of(0), recipe_of(0), provenance_of(0, licence=hostile, url="https://a.example/1"))
-        writer.add(clip_of(1, caption=""), recipe_of(1), provenance_of(0, url="http://[bad"))
+        writer.add(memory_of(clip_of(0), recipe_of(0), provenance_of(0, licence=hostile, url="https://a.example/1")))
+        writer.add(memory_of(clip_of(1, caption=""), recipe_of(1), provenance_of(0, url="http://[bad")))
     release(ClipStore.open(tmp_path / "s"), tmp_path / "out", include_media=True)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "2 clips, 0.1 minutes, cut from 1 source files. 1 have a caption, 1 have camera poses, 0 come" in card

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from remind.curation.takedown import Takedown, take_down
-from remind.data.clip_files import copy_clip, file_names, read_file
-from remind.data.clip_store import ClipStore, ClipStoreWriter
+from remind.data.clip_store import ClipStore
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.errors import InputError, StoreError
-from tests.data.make_store import clip_of, damage, provenance_of, recipe_of
+from tests.data.make_store import clip_of, damage, memory_of, provenance_of, recipe_of
 
 SOURCES = [
     {"url": "https://www.example.org/watch?v=AbC", "author": "Jane  Doe"},
@@ -24,7 +24,7 @@ SOURCES = [
 def root(tmp_path: Path) -> Path:
     with ClipStoreWriter(tmp_path / "store", shard_bytes=4000) as writer:
         for i, source in enumerate(SOURCES):
-            writer.add(clip_of(i), recipe_of(i), provenance_of(i, **source))
+            writer.add(memory_of(clip_of(i), recipe_of(i), provenance_of(i, **source)))
     return tmp_path / "store"
 
 
@@ -34,7 +34,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 def contents(root: Path) -> dict[str, dict[str, bytes]]:
     store = ClipStore.open(root)
-    return {clip_id: {name: read_file(store, i, name) for name in file_names(store, i)}
+    return {clip_id: store.members(i)
             for i, clip_id in enumerate(store.clip_ids)}  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_a_copied_clip_is_the_one_that_was_added(root: Path, tmp_path: Path) -> 
     store = ClipStore.open(root)
     with ClipStoreWriter(tmp_path / "copy", shard_bytes=4000) as writer:
         for i in range(len(store)):
-            copy_clip(store, i, writer)
+            writer.add_members(store.clip_ids[i], store.members(i), store.facts(i))
     assert files(tmp_path / "copy") == files(root)
 
 

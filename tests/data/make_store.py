@@ -9,9 +9,12 @@ import pyarrow.parquet as pq
 import torch
 
 from remind.clip import Cameras, Clip
-from remind.data.clip_store import ClipStoreWriter, Provenance
+from remind.data.clip_records import Provenance
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.interrupt import InterruptionRecipe, sample_recipe
+from remind.data.memory_clip import MemoryClip
 from remind.geometry import intrinsics_from_fov, rigid, rotation_yaw
+from remind.prompt_schedule import chunk_prompts
 from tests.data.make_video import moving_square
 
 FRAMES, HW = 57, (16, 16)
@@ -34,8 +37,12 @@ def recipe_of(i: int, *, seed: int = 0) -> InterruptionRecipe:
 
 
 def provenance_of(i: int, **fields: str) -> Provenance:
-    return Provenance(source=f"{i}.mp4", sha256=f"{i:064x}", start_pts=0, stop_pts=FRAMES - 1, time_base=(1, 16),
-                      scores={"m": 0.5}, tool_versions={"av": "18"}, **fields)  # type: ignore[arg-type]  # fmt: skip
+    return Provenance(source="local", item_id=f"{i}.mp4", sha256=f"{i:064x}", start_pts=0, stop_pts=FRAMES - 1,
+                      time_base=(1, 16), scores={"m": 0.5}, tool_versions={"av": "18"}, **fields)  # type: ignore[arg-type]  # fmt: skip
+
+
+def memory_of(clip: Clip, recipe: InterruptionRecipe, provenance: Provenance) -> MemoryClip:
+    return MemoryClip(clip, recipe, chunk_prompts(clip.caption, recipe.schedule(len(clip))), provenance)
 
 
 def make_store(root: Path, count: int = 4, *, changed: dict[int, dict[str, int | str]] | None = None) -> Path:
@@ -48,7 +55,7 @@ def make_store(root: Path, count: int = 4, *, changed: dict[int, dict[str, int |
         for i in range(count):
             other = dict((changed or {}).get(i, {}))
             recipe = recipe_of(i, seed=int(other.pop("recipe_seed", 0)))
-            writer.add(clip_of(i, **other), recipe, provenance_of(i))  # type: ignore[arg-type]
+            writer.add(memory_of(clip_of(i, **other), recipe, provenance_of(i)))  # type: ignore[arg-type]
     return root
 
 

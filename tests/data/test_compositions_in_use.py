@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from remind.clip import Clip
-from remind.data.clip_store import ClipStore, ClipStoreWriter
+from remind.data.clip_store import ClipStore
+from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.dataset import MemoryBank
 from remind.data.interrupt import (
     Event,
@@ -30,6 +31,7 @@ from remind.evaluation.observation import observe
 from remind.frame_graph import Interruption, InterruptionKind
 from remind.models.codec import LinearCodec
 from remind.models.text import WordHashEncoder
+from tests.data.make_store import memory_of
 from tests.data.make_video import moving_square
 from tests.data.test_clip_store import provenance
 
@@ -45,7 +47,7 @@ def test_wide_clips_with_compositions_are_stored_and_trained_on(tmp_path: Path) 
     with ClipStoreWriter(tmp_path / "store") as writer:
         for i, drawn in enumerate(recipes):
             clip = Clip(moving_square(81, STORED), 16.0, caption="a square moves", clip_id=f"wide-{i}")
-            writer.add(clip, drawn, provenance())
+            writer.add(memory_of(clip, drawn, provenance()))
     store = ClipStore.open(tmp_path / "store")
     assert [memory.recipe for memory in store] == recipes
     assert any(len(drawn.events) > 1 for drawn in recipes)

@@ -66,7 +66,7 @@ class PackedClip:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item; `sha256` is empty where its content could not be had, `blobs` are all that it points at."""
+    """What became of an item; `sha256` is empty where its content could not be had, `blobs` is all it points at."""
 
     number: int
     item_id: str

@@ -191,8 +191,8 @@ def _row(store: ClipStore, index: int, provenance: Provenance) -> tuple[dict[str
     licence = redistributable(provenance.licence)
     return {
         "clip_id": store.clip_ids[index],
-        **{key: getattr(provenance, key) for key in ("source", "item_id", "sha256", "url", "author", "licence", "permission",
-                                                     "start_pts", "stop_pts", "shot")},
+        **{key: getattr(provenance, key) for key in ("source", "item_id", "sha256", "url", "author", "licence",
+                                                     "permission", "start_pts", "stop_pts", "shot")},
         "licence_id": "" if licence is None else licence.spdx,
         "time_base_num": provenance.time_base[0],
         "time_base_den": provenance.time_base[1],

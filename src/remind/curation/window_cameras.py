@@ -16,7 +16,7 @@ from remind.curation.given_cameras import load_cameras, settle_direction
 from remind.curation.item import SourceItem
 from remind.curation.options import BuildOptions
 from remind.curation.scan import Window
-from remind.curation.windows import anchored, covered, frame_times_s, read_window
+from remind.curation.windows import anchored, frame_times_s, read_window
 from remind.data.memory_clip import SCALE_KINDS, DepthMap, ScaleKind
 from remind.errors import CameraError
 
@@ -93,14 +93,14 @@ def given_cameras(
     if options.check_cameras:
         scale = min(1.0, _CHECK_SIDE_PX / max(hw))
         check = replace(options.scan, hw=(round(hw[0] * scale), round(hw[1] * scale)))
-        seen = covered(track.at(times, max_gap_s=_MAX_GAP_S), check.hw)
+        seen = track.covering(check.hw).at(times, max_gap_s=_MAX_GAP_S)
         found = check_cameras(read_window(path, window, check), seen)
         try:
             track = settle_direction(track, found, ref.format)
         except CameraError as error:
             return unknown(f"refused: {error}")
         verdict = f"given as {ref.format}, {found.outcome}: {found.reason}"
-    cameras = anchored(covered(track.at(times, max_gap_s=_MAX_GAP_S), options.hw))
+    cameras = anchored(track.covering(options.hw).at(times, max_gap_s=_MAX_GAP_S))
     if not cameras.valid.any():
         return unknown("given, but for no frame of this window")
     return CameraRecord(cameras, None, "unknown", verdict)

@@ -15,7 +15,7 @@ from remind.clip import Cameras
 from remind.curation.scan import Frames, ScanOptions, Window
 from remind.data.video_io import sample
 from remind.errors import VideoError
-from remind.geometry import anchor, crop_intrinsics, rescale_intrinsics
+from remind.geometry import anchor
 
 
 def read_window(path: Path, window: Window, options: ScanOptions) -> Frames:
@@ -38,17 +38,6 @@ def frame_times_s(window: Window, first_pts: int, options: ScanOptions) -> Float
     origin = (window.shot_start_pts - first_pts) * Fraction(*window.time_base)
     ticks = range(window.first_tick, window.first_tick + options.num_frames)
     return torch.tensor([float(origin + Fraction(k, options.fps)) for k in ticks], dtype=torch.float64)
-
-
-def covered(cameras: Cameras, hw: tuple[int, int]) -> Cameras:
-    """Cameras of pictures that were scaled to cover `hw` and cut at the centre, as `Picture.rgb` does."""
-    height, width = cameras.hw
-    scale = max(hw[0] / height, hw[1] / width)
-    cover = (max(hw[0], round(height * scale)), max(hw[1], round(width * scale)))
-    intrinsics = rescale_intrinsics(cameras.intrinsics_px, from_hw=cameras.hw, to_hw=cover)
-    top, left = (cover[0] - hw[0]) // 2, (cover[1] - hw[1]) // 2
-    cut = crop_intrinsics(intrinsics, left_px=torch.tensor(float(left)), top_px=torch.tensor(float(top)))
-    return Cameras(cameras.c2w, cut, hw, cameras.valid)
 
 
 def anchored(cameras: Cameras) -> Cameras:
