@@ -581,6 +581,10 @@ def test_an_index_that_disagrees_with_its_clips_is_found(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="index is damaged; got members"):
         edit_index(root, lambda row: row["members"][0].update(name="../x"))
     rows = pq.read_table(root / "index.parquet")
+    no_text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])
+    pq.write_table(rows.set_column(1, rows.schema.field(1), no_text), root / "index.parquet")
+    with pytest.raises(StoreError, match="index is damaged"):
+        ClipStore.open(root)
     pq.write_table(pa.concat_tables([rows, rows]), root / "index.parquet")
     with pytest.raises(StoreError, match="index"):
         ClipStore.open(root)

@@ -15,7 +15,8 @@ MAX_FRAMES = 100_000
 MAX_JSON_BYTES = 1 << 20
 
 Text = Annotated[str, Field(max_length=10_000)]
-Positive = Annotated[int, Field(gt=0)]
+Pts = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 JudgedBy = Literal["vlm", "no_vlm", "world"]
 
@@ -45,8 +46,8 @@ class Provenance(_FromOutside):
     source: Name
     item_id: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    start_pts: int
-    stop_pts: int
+    start_pts: Pts
+    stop_pts: Pts
     time_base: tuple[Positive, Positive]
     shot: int = Field(0, ge=0)
     scores: dict[str, float] = {}

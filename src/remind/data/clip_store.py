@@ -75,7 +75,8 @@ class ClipStore:
                     raise StoreError("the store's index is damaged", got=f"{file.metadata.num_rows} clips",
                                      expected=f"at most {MAX_CLIPS}", fix="build the store again")
                 index = file.read().combine_chunks()
-        except (pa.ArrowException, OSError) as error:
+            index.validate(full=True)  # offsets of lists, and text that is none
+        except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no text
             raise StoreError("the store's index is damaged", got=f"{path}: {str(error)[:120]}",
                              fix="build the store again") from None
         check_index(index)
