@@ -134,11 +134,11 @@ def paint_panel(style: OccluderStyle, hw: tuple[int, int], seed: int) -> UInt8[T
 
 
 def paint_cardboard(style: CardboardStyle, hw: tuple[int, int], seed: int) -> UInt8[Tensor, "h w 3"]:
-    """The sheet at rest: faint corrugation across the way it moves, fibres, and light that falls off to a corner."""
+    """The sheet at rest: faint corrugation along the way it moves, fibres, and light that falls off to one side."""
     y, x = _grid(hw)
     across = y if _axis(style.side)[0] else x
     fibres = torch.rand(hw, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    light = 0.88 + 0.07 * torch.sin(2 * math.pi * style.flutes * across) + 0.05 * fibres - 0.15 * x * y
+    light = 0.88 + 0.07 * torch.sin(2 * math.pi * style.flutes * across) + 0.05 * fibres - 0.12 * across
     return _shaded(torch.tensor(style.color, dtype=torch.float64), light)
 
 
