@@ -5,7 +5,7 @@ import math
 import pytest
 
 from remind.curation.annotation import FLAGS, Annotation, Caption, SafetyFlags
-from remind.curation.keep_policy import FlowPolicy, FlowStatistics, KeepPolicy, why_dropped, why_dropped_by_flow
+from remind.curation.keep_policy import KeepPolicy, why_dropped
 from remind.errors import InputError
 
 TAXONOMY = {"pouring": "monotonic_state", "walking": "translational"}
@@ -81,32 +81,3 @@ def test_safety_comes_before_every_other_reason() -> None:
 def test_thresholds_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError):
         KeepPolicy(**wrong)  # type: ignore[arg-type]
-
-
-def test_flow_at_its_thresholds_is_kept_and_beyond_is_not() -> None:
-    policy = FlowPolicy(min_object_area=0.2, min_object_duration=0.5, max_camera_motion=8.0)
-    assert why_dropped_by_flow(FlowStatistics(0.2, 0.5, 8.0), policy) is None
-    assert why_dropped_by_flow(FlowStatistics(UNDER, 0.5, 8.0), policy) == (
-        "small: objects move in 20.0% of the picture, at least 20.0% is needed")
-    assert why_dropped_by_flow(FlowStatistics(0.2, OVER, 8.0), policy) == (
-        "brief: objects move for 50.0% of the time, at least 50.0% is needed")
-    assert why_dropped_by_flow(FlowStatistics(0.2, 0.5, 8.1), policy) == (
-        "shaken: the camera moves 8.1 px a frame, at most 8 is allowed")
-
-
-def test_a_clip_kept_by_flow_says_that_no_vlm_looked() -> None:
-    told = FlowPolicy(min_object_area=0.2).provenance()
-    assert told.startswith("no VLM looked")
-    assert "area >= 20.0%" in told
-    assert "safety flags are unknown" in told
-
-
-@pytest.mark.parametrize("wrong", [(1.1, 0.5, 0.0), (0.5, -0.1, 0.0), (0.5, float("nan"), 0.0), (0.5, 0.5, -1.0),
-                                   (0.5, 0.5, float("nan")), (0.5, 0.5, float("inf"))])
-def test_flow_statistics_out_of_range(wrong: tuple[float, float, float]) -> None:
-    with pytest.raises(InputError):
-        FlowStatistics(*wrong)
-    with pytest.raises(InputError):
-        FlowPolicy(min_object_area=2.0)
-    with pytest.raises(InputError):
-        FlowPolicy(max_camera_motion=float("nan"))

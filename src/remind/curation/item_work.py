@@ -17,26 +17,32 @@ import numpy as np
 import torch
 
 from remind.clip import Clip
+from remind.curation.annotate import PROMPT_VERSION
 from remind.curation.blobs import Blobs
 from remind.curation.build_report import Dropped, Quarantined
 from remind.curation.item import FileMedia, SourceItem, WorldMedia
+from remind.curation.keep_policy import why_dropped as why_dropped_by_vlm
 from remind.curation.ledger import Result
+from remind.curation.loop_nodes import find_camera_loop
 from remind.curation.media import FetchLimits, content_sha256, fetch
 from remind.curation.options import BuildOptions
 from remind.curation.scan import Frames, Window, scan
 from remind.curation.sources.world import render_world_item, world_states
-from remind.curation.stages import CAMERAS, ENCODE, FETCH, INTERRUPT, PACK, SCAN, Failed, Memo
+from remind.curation.stages import ANNOTATE, CAMERAS, ENCODE, FETCH, INTERRUPT, PACK, SCAN, Failed, Memo
 from remind.curation.taxonomy import Taxonomy
-from remind.curation.window_cameras import CameraRecord, given_cameras, unknown
+from remind.curation.window_annotation import Look, event_of, groups_of, read_annotation, why_no_answer
+from remind.curation.window_cameras import CameraRecord, estimated_cameras, given_cameras, unknown
 from remind.curation.windows import read_window
 from remind.data.clip_members import encode_members
 from remind.data.clip_records import Event, Provenance
-from remind.data.interrupt import InterruptionRecipe, sample_composition
+from remind.data.interrupt import Event as RecipeEvent
+from remind.data.interrupt import GivenStyle, InterruptionRecipe, sample_composition
 from remind.data.memory_clip import MemoryClip
 from remind.data.motion import Motion, why_static
 from remind.data.store_format import ClipFacts
 from remind.data.video_io import decode, decode_all, encode_mp4, probe
 from remind.errors import VideoError
+from remind.frame_graph import Interruption
 from remind.prompt_schedule import chunk_prompts
 
 # Left out without a look: they lie beside videos everywhere, and trying them would make every folder a failure.
@@ -85,12 +91,14 @@ class Worker:
     Args:
         scratch: for fetched files; a file system that all workers share.
         tools: versions of what decides bytes.
+        look: the model of `options.vlm`, with its key.
     """
 
     options: BuildOptions
     blobs: Blobs
     scratch: Path
     tools: dict[str, str]
+    look: Look | None = None
 
     def __call__(self, task: Task) -> Outcome:
         """Never raises for what is wrong with an item; does for a full disk or a missing tool."""
@@ -182,17 +190,23 @@ class _ItemWork:
         there = self.worker.blobs.has
         place = [self.sha256, asdict(window)]
         rgb_digest = self._rgb(window, unit, None if source.clip is None else source.clip.rgb)
+        self.blobs.add(rgb_digest)
+        annotation = self._annotation(source, window, unit)
+        if annotation is not None and (reason := self._why_dropped(annotation)):
+            self.dropped.append(Dropped(unit, ANNOTATE.name, reason))
+            return
         rgb_mp4 = self.worker.blobs.get(rgb_digest)
         cameras = self.memo.run(
             CAMERAS, unit, [place, None if self.item.cameras is None else asdict(self.item.cameras), source.hw],
             lambda: self._cameras(source, window, rgb_mp4), lambda p: p["digest"] is None or there(p["digest"]),
         )  # fmt: skip
-        self.blobs |= {rgb_digest} if cameras["digest"] is None else {rgb_digest, cameras["digest"]}
-        recipe = self.memo.run(INTERRUPT, unit, [self.sha256, window.number, window.start_pts],
-                               lambda: self._recipe(window))  # fmt: skip
+        if cameras["digest"] is not None:
+            self.blobs.add(cameras["digest"])
+        recipe = self.memo.run(INTERRUPT, unit, [self.sha256, window.number, window.start_pts, cameras["digest"]],
+                               lambda: self._recipe(window, cameras))  # fmt: skip
         packed = self.memo.run(
-            PACK, unit, [place, rgb_digest, cameras, recipe, self.item.describe(), self.worker.tools],
-            lambda: self._pack(source, window, rgb_mp4, cameras, recipe),
+            PACK, unit, [place, rgb_digest, annotation, cameras, recipe, self.item.describe(), self.worker.tools],
+            lambda: self._pack(window, rgb_mp4, annotation, cameras, recipe),
             lambda p: all(there(digest) for digest in p["members"].values()),
         )  # fmt: skip
         self.blobs |= set(packed["members"].values())
@@ -217,30 +231,63 @@ class _ItemWork:
         elif self.item.cameras is not None:
             record = given_cameras(self.item, self._path(), window, first_pts=source.first_pts, hw=source.hw,
                                    fps=source.fps, options=self.options)  # fmt: skip
+        elif self.options.cameras != "given":
+            record = estimated_cameras(self._path(), window, hw=source.hw, options=self.options)
         else:
             record = unknown("none: the source gives no cameras")
         return {"digest": None if record.cameras is None else self.worker.blobs.put(record.to_bytes()),
                 "verdict": record.verdict}  # fmt: skip
 
-    def _recipe(self, window: Window) -> str:
-        """Depends on the window's place alone, so that other windows may come and go."""
+    def _annotation(self, source: _Source, window: Window, unit: str) -> str | None:
+        """The record of what a VLM says; None where nobody is asked."""
+        look, taxonomy = self.worker.look, _taxonomy()
+        if look is None or source.clip is not None:
+            return None
+        question = [PROMPT_VERSION, sorted(event.id for event in taxonomy.types)]
+        record: str = self.memo.run(
+            ANNOTATE, unit, [self.sha256, asdict(window), question],
+            lambda: look.at(self._path(), window, source.hw, self.options.scan, taxonomy),
+        )  # fmt: skip
+        if read_annotation(record) is None:
+            raise Failed(ANNOTATE.name, unit, why_no_answer(record))
+        return record
+
+    def _why_dropped(self, annotation: str) -> str | None:
+        found = read_annotation(annotation)
+        assert found is not None
+        return why_dropped_by_vlm(found.annotation, self.options.keep, groups_of(_taxonomy()))
+
+    def _recipe(self, window: Window, cameras: dict[str, Any]) -> str:
+        """A camera that loops is an interruption by itself (ReMind F.2); otherwise drawn for the window's place alone,
+        so that other windows may come and go."""
+        intrinsics = None
+        if cameras["digest"] is not None:
+            record = CameraRecord.from_bytes(self.worker.blobs.get(cameras["digest"]), cameras["verdict"])
+            assert record.cameras is not None
+            loop = find_camera_loop(record.cameras, scene_depth=record.scene_depth)
+            if isinstance(loop, Interruption):
+                event = RecipeEvent(interruption=loop, style=GivenStyle(), seed=0, also=())
+                return InterruptionRecipe(events=(event,)).to_json()
+            fx, fy, cx, cy = record.cameras.intrinsics_px[0].tolist()
+            intrinsics = (fx, fy, cx, cy)
         generator = np.random.default_rng([self.options.seed, int(self.sha256[:16], 16), window.number])
-        return sample_composition(self.options.num_frames, generator, self.options.interruptions).to_json()
+        return sample_composition(self.options.num_frames, generator, self.options.interruptions,
+                                  window=self.options.window(intrinsics)).to_json()  # fmt: skip
 
     def _pack(
-        self, source: _Source, window: Window, rgb_mp4: bytes, cameras: dict[str, Any], recipe_json: str
+        self, window: Window, rgb_mp4: bytes, annotation: str | None, cameras: dict[str, Any], recipe_json: str
     ) -> dict[str, Any]:
         recipe = InterruptionRecipe.from_json(recipe_json)
         digest, verdict = cameras["digest"], cameras["verdict"]
         record = unknown(verdict) if digest is None else CameraRecord.from_bytes(self.worker.blobs.get(digest), verdict)
         clip_id = f"{self.sha256[:16]}-{window.number:05d}"
-        caption = self.item.caption
+        event, caption = self._event(window, annotation)
         clean = Clip(decode_all(rgb_mp4)[:, : self.options.hw[0], : self.options.hw[1]], float(self.options.fps),
                      record.cameras, caption=caption, clip_id=clip_id)  # fmt: skip
         media = self.item.media
         memory_clip = MemoryClip(
             clean, recipe, chunk_prompts(caption, recipe.schedule(len(clean))),
-            self._provenance(window, cameras["verdict"]), self._event(window),
+            self._provenance(window, cameras["verdict"]), event,
             pose_conf=record.pose_conf, scale_kind=record.scale_kind, depth=record.depth,
             states=world_states(media) if isinstance(media, WorldMedia) else None,
         )  # fmt: skip
@@ -257,15 +304,18 @@ class _ItemWork:
             url=item.url, author=item.author, licence=item.licence, permission=item.permission,
         )  # fmt: skip
 
-    def _event(self, window: Window) -> Event:
-        """From the source's own tags and caption; nobody looked."""
+    def _event(self, window: Window, annotation: str | None) -> tuple[Event, str]:
+        """Event and caption: the model's, or where nobody looked those of the source."""
         taxonomy = _taxonomy()
+        flow = {k: v for k, v in window.scores.items() if k not in ("mean_change", "moving_share")}
+        if annotation is not None and (found := read_annotation(annotation)) is not None:
+            return event_of(found, annotation, flow, taxonomy), found.annotation.caption.text
         said = (*(tag for tag in self.item.tags if tag in taxonomy), *taxonomy.match(self.item.caption))
         types = tuple(dict.fromkeys(said))
         is_world = isinstance(self.item.media, WorldMedia)
-        flow = {k: v for k, v in window.scores.items() if k not in ("mean_change", "moving_share")}
-        return Event(types=types, groups=taxonomy.groups_of((*types, *self.item.tags)), flow=flow,
-                     judged_by="world" if is_world else "no_vlm")  # fmt: skip
+        event = Event(types=types, groups=taxonomy.groups_of((*types, *self.item.tags)), flow=flow,
+                      judged_by="world" if is_world else "no_vlm")  # fmt: skip
+        return event, self.item.caption
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Which windows are kept, by what a vision-language model or, without one, optical flow says of them.
+"""Which windows are kept, by what a vision-language model says of them.
 
 Source: ReMind F.1 keeps clips whose dynamics cover much of the picture for long, and drops static ones, montage and
 tiny motion; the paper gives no numbers, so the thresholds are our choice, and so are those for the safety flags.
@@ -73,71 +73,6 @@ def why_dropped(annotation: Annotation, policy: KeepPolicy, taxonomy: Mapping[st
     if annotation.visible_share < policy.min_visible_share:
         share, least = annotation.visible_share, policy.min_visible_share
         return f"brief: in view for {share:.1%} of the time, at least {least:.1%} is needed"
-    return None
-
-
-@dataclass(frozen=True)
-class FlowStatistics:
-    """What optical flow tells about a window.
-
-    Args:
-        object_area: share of the picture in which objects move, 0..1.
-        object_duration: share of the duration in which they do, 0..1.
-        camera_motion: px per frame, >= 0.
-    """
-
-    object_area: float
-    object_duration: float
-    camera_motion: float
-
-    def __post_init__(self) -> None:
-        _check_shares(object_area=self.object_area, object_duration=self.object_duration)
-        if not 0 <= self.camera_motion < float("inf"):
-            raise InputError("no such camera motion", got=f"{self.camera_motion} px", expected="0 or more px per frame")
-
-
-@dataclass(frozen=True)
-class FlowPolicy:
-    """Thresholds for windows that no vision-language model has seen; a value at a threshold is kept.
-
-    Our choice: area and duration as in `KeepPolicy`, area halved because flow misses what changes without moving
-    (light, colour) and smooth surfaces that do.
-
-    Args:
-        min_object_area: least share of the picture in which objects move, 0..1.
-        min_object_duration: least share of the duration, 0..1.
-        max_camera_motion: px per frame, above which flow cannot tell objects from the camera.
-    """
-
-    min_object_area: float = 0.05
-    min_object_duration: float = 0.5
-    max_camera_motion: float = 32.0
-
-    def __post_init__(self) -> None:
-        _check_shares(min_object_area=self.min_object_area, min_object_duration=self.min_object_duration)
-        if not self.max_camera_motion >= 0:
-            raise InputError("no such camera motion", got=f"{self.max_camera_motion} px", expected="0 or more")
-
-    def provenance(self) -> str:
-        """What a clip's record says about how it was judged."""
-        return (
-            "no VLM looked: kept by optical flow alone, so events, caption and safety flags are unknown "
-            f"(object area >= {self.min_object_area:.1%}, duration >= {self.min_object_duration:.1%}, "
-            f"camera <= {self.max_camera_motion:g} px per frame)"
-        )
-
-
-def why_dropped_by_flow(statistics: FlowStatistics, policy: FlowPolicy) -> str | None:
-    """The first reason to drop a window by its optical flow, or None to keep it."""
-    if statistics.camera_motion > policy.max_camera_motion:
-        motion, most = statistics.camera_motion, policy.max_camera_motion
-        return f"shaken: the camera moves {motion:.1f} px a frame, at most {most:g} is allowed"
-    if statistics.object_area < policy.min_object_area:
-        area, least = statistics.object_area, policy.min_object_area
-        return f"small: objects move in {area:.1%} of the picture, at least {least:.1%} is needed"
-    if statistics.object_duration < policy.min_object_duration:
-        share, least = statistics.object_duration, policy.min_object_duration
-        return f"brief: objects move for {share:.1%} of the time, at least {least:.1%} is needed"
     return None
 
 

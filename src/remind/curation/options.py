@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from remind.curation.keep_policy import KeepPolicy
 from remind.curation.scan import CutDetectorName, ScanOptions
-from remind.data.interrupt import RecipeDistribution, sample_composition
+from remind.data.interrupt import RecipeDistribution, Window, sample_composition
 from remind.data.video_io import DEFAULT_LIMITS, VideoLimits
 from remind.errors import InputError
-from remind.frame_graph import InterruptionKind, num_chunks
+from remind.frame_graph import num_chunks
 
-CameraMethod = Literal["given", "colmap", "command"]
-PLAIN_KINDS: tuple[InterruptionKind, ...] = ("light_toggle", "occluder", "zoom")
+CameraMethod = Literal["given", "colmap", "depth_anything"]
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,17 @@ class MotionPolicy:
 
 @dataclass(frozen=True)
 class VlmChoice:
-    """Which vision-language model annotates, and on what terms it keeps a clip.
+    """Which vision-language model annotates. Its key, if it has one, is no option: options are written down.
 
     Args:
         base_url: of an OpenAI-compatible server, e.g. http://localhost:8000/v1.
         model: as the server names it.
-        side_px: longest side of the pictures it is shown.
-        timeout_s: for one answer.
-        max_flags: names of safety questions whose "yes" drops a clip.
+        side_px: longest side of the pictures it is shown, 64..2048.
     """
 
     base_url: str
     model: str
     side_px: int = 480
-    timeout_s: float = 120.0
-    drop_flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ class BuildOptions:
 
     Args:
         hw: size of the stored clips, each side 16..2048.
+        view_hw: what the model sees of them, where they are stored wider so that it can look away; None = all.
         num_frames: 12k - 3 frames, at least 45.
         fps: of the clips, 1..120.
         interruptions: what recipes are drawn from.
@@ -68,15 +65,17 @@ class BuildOptions:
         cut_threshold: of that detector; see `data.cuts` and `data.cuts_transnet`.
         motion: which windows move enough.
         vlm: None = nobody looks; the clips say so.
-        cameras: `given` by the source alone; or estimated where there are none, by `colmap` or by a `command` that
-            speaks the contract of `curation.estimators`.
-        camera_command: for `command`.
+        keep: which of the windows that a VLM looked at are kept.
+        cameras: `given` by the source alone; or estimated where there are none, by `colmap` or `depth_anything`.
+        camera_command: how to start the estimator's worker; for `depth_anything`, which lives in an environment of its
+            own.
         check_cameras: hold given cameras against the pictures.
         crf: H.264 quality of the stored clips, 0..51.
         limits: bounds on one file.
     """
 
     hw: tuple[int, int] = (64, 64)
+    view_hw: tuple[int, int] | None = None
     num_frames: int = 81
     fps: int = 16
     interruptions: RecipeDistribution = field(default_factory=RecipeDistribution)
@@ -85,6 +84,7 @@ class BuildOptions:
     cut_threshold: float = 27.0
     motion: MotionPolicy = MotionPolicy()
     vlm: VlmChoice | None = None
+    keep: KeepPolicy = field(default_factory=KeepPolicy)
     cameras: CameraMethod = "given"
     camera_command: tuple[str, ...] = ()
     check_cameras: bool = True
@@ -100,12 +100,18 @@ class BuildOptions:
             raise InputError("the seed must not be negative", got=self.seed, expected="0 or more")
         if not 0 <= self.crf <= 51:
             raise InputError("no such quality", got=f"crf {self.crf}", expected="0..51")
-        if (self.cameras == "command") != bool(self.camera_command):
+        if (self.cameras == "depth_anything") != bool(self.camera_command):
             raise InputError("a camera command and the method that runs it go together", got=self.cameras,
-                             expected='cameras="command" with a camera_command')
+                             expected='cameras="depth_anything" with a camera_command')
         num_chunks(self.num_frames)
         # A clip too short for a kind is an error now, not at the first window.
-        sample_composition(self.num_frames, np.random.default_rng(0), self.interruptions)
+        sample_composition(self.num_frames, np.random.default_rng(0), self.interruptions, window=self.window())
+
+    def window(self, intrinsics_px: tuple[float, float, float, float] | None = None) -> Window | None:
+        """Of the stored clip that the model sees; `intrinsics_px` of the stored pictures, where they are known."""
+        if self.view_hw is None:
+            return None
+        return Window(stored_hw=self.hw, view_hw=self.view_hw, intrinsics_px=intrinsics_px)
 
     @property
     def scan(self) -> ScanOptions:

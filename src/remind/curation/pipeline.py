@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,14 +29,18 @@ from remind.curation.item_work import Outcome, PackedClip, Task, Worker
 from remind.curation.ledger import Ledger
 from remind.curation.options import BuildOptions
 from remind.curation.source_kinds import SourceSpec
+from remind.curation.stages import ANNOTATE
+from remind.curation.window_annotation import Look
 from remind.data.clip_store import ClipStore
 from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.cuts import CutDetector
 from remind.data.motion import opencv
 from remind.errors import InputError, StoreError
+from remind.vlm import OpenAICompatibleVLM, RequestLimits
 
 WORK = ".work"
 LEDGER = f"{WORK}/ledger.sqlite"
+_MAX_SILENCE = 16  # windows
 
 
 def build_store(
@@ -82,12 +87,14 @@ def build_store(
         packed = {d: place for d, place in ledger.packed().items() if (shards / place[0]).is_file()}
         blobs = Blobs(out / WORK / "blobs", shards, packed)
         tools = _tool_versions()
-        worker = Worker(options, blobs, out / WORK / "scratch", tools)
+        worker = Worker(options, blobs, out / WORK / "scratch", tools, _look(options, workers))
         tasks = (Task(n, item, tuple(ledger.of_item(item.item_id))) for n, item in enumerate(items))
         outcomes: list[Outcome | None] = [None] * len(items)
+        silence = _Silence()
         with _Bar(console, len(items)) as bar:
             for outcome in run_engine(engine, worker, tasks, workers):
                 ledger.add(outcome.results)
+                silence = silence.after(outcome)
                 outcomes[outcome.number] = replace(outcome, results=())
                 bar.advance(len(outcome.clips))
         clips, report = _gather([o for o in outcomes if o is not None])
@@ -121,6 +128,23 @@ def retry(out: Path, *, engine: Engine = "serial", workers: int = 1, console: Co
     with Ledger.open(out / LEDGER) as ledger:
         ledger.forget_failures()
     return build_store(SourceSpec.parse(report.source), out, options, engine=engine, workers=workers, console=console)
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """Counts failures of the VLM until it has answered once: a wrong address should not cost a whole run."""
+
+    failures: int = 0
+    answered: bool = False
+
+    def after(self, outcome: Outcome) -> _Silence:
+        """Raises InputError where it has only ever failed, many times."""
+        failed = [f.reason for f in outcome.failed if f.stage == ANNOTATE.name]
+        answered = self.answered or any(r.stage == ANNOTATE.name for r in outcome.results)
+        if not answered and self.failures + len(failed) >= _MAX_SILENCE:
+            raise InputError("the VLM has answered nothing so far", got=failed[-1] if failed else "no reply",
+                             fix="check its address, name and key; what is done stays done")
+        return _Silence(self.failures + len(failed), answered)
 
 
 @dataclass(frozen=True)
@@ -208,6 +232,15 @@ def _listed(source: Source) -> list[SourceItem]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError("a source lists two items under one name", got=twice, fix="give them ids of their own")
     return items
+
+
+def _look(options: BuildOptions, workers: int) -> Look | None:
+    """The model that annotates; its key comes from REMIND_VLM_API_KEY and is written nowhere."""
+    if options.vlm is None:
+        return None
+    limits = RequestLimits(max_concurrent=max(1, RequestLimits().max_concurrent // workers))
+    key = os.environ.get("REMIND_VLM_API_KEY")
+    return Look(OpenAICompatibleVLM(options.vlm.base_url, options.vlm.model, key, limits=limits), options.vlm.side_px)
 
 
 def _check_out(out: Path) -> None:

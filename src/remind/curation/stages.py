@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from remind.curation.estimators.contract import EstimatorSetupError
 from remind.curation.ledger import Result, result_key
 from remind.curation.options import BuildOptions
+from remind.curation.window_annotation import Unanswered
 from remind.errors import RemindError, StoreError
 
 Cost = Literal["none", "decode", "encode", "network", "model"]
@@ -43,7 +45,8 @@ ENCODE = Stage("encode", 1, "a window", "rgb.mp4", ("hw", "num_frames", "fps", "
 ANNOTATE = Stage("annotate", 1, "a window", "what a VLM says of it", ("vlm",), "model", retry_safe=False)
 CAMERAS = Stage("cameras", 1, "a window and its source's cameras", "cameras and depth, or why there are none",
                 ("hw", "num_frames", "fps", "cameras", "camera_command", "check_cameras"), "model")  # fmt: skip
-INTERRUPT = Stage("interrupt", 1, "a window's place in its file", "a recipe", ("num_frames", "interruptions", "seed"))
+INTERRUPT = Stage("interrupt", 1, "a window's place in its file, its cameras", "a recipe",
+                  ("hw", "view_hw", "num_frames", "interruptions", "seed"))  # fmt: skip
 PACK = Stage("pack", 1, "all of the above", "the clip's files", ("crf",))
 STAGES: tuple[Stage, ...] = (FETCH, SCAN, ENCODE, ANNOTATE, CAMERAS, INTERRUPT, PACK)
 """In order. Dropping by thresholds is no stage: it is decided anew each time, from the numbers of SCAN and ANNOTATE."""
@@ -93,8 +96,10 @@ class Memo:
         start = time.perf_counter()
         try:
             payload, status = compute(), "ok"
-        except (StoreError, MemoryError):
-            raise  # a full disk is no fault of the item's
+        except (StoreError, EstimatorSetupError, MemoryError):
+            raise  # a full disk or a missing tool is no fault of the item's
+        except Unanswered as error:  # nor is a silent server: not written down, so that the next run asks again
+            raise Failed(stage.name, unit, str(error)) from None
         except RemindError as error:
             payload, status = str(error), "failed"
         result = Result(stage.name, key, self.item, unit, status, payload, time.perf_counter() - start)  # type: ignore[arg-type]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -12,15 +13,20 @@ from torch import Tensor
 
 from remind.clip import Cameras
 from remind.curation.camera_check import check_cameras
+from remind.curation.estimators.colmap import Colmap
+from remind.curation.estimators.contract import EstimatorError, EstimatorSetupError
+from remind.curation.estimators.depth_anything import DepthAnything3
+from remind.curation.estimators.estimate import GeometryEstimator
 from remind.curation.given_cameras import load_cameras, settle_direction
 from remind.curation.item import SourceItem
 from remind.curation.options import BuildOptions
 from remind.curation.scan import Window
-from remind.curation.windows import anchored, frame_times_s, read_window
+from remind.curation.windows import anchored, frame_times_s, read_window, shown_at
 from remind.data.memory_clip import SCALE_KINDS, DepthMap, ScaleKind
 from remind.errors import CameraError
 
 _MAX_GAP_S = 1.0  # our choice: a pose at least every second is interpolated
+_ESTIMATE_SIDE_PX = 640  # of the pictures that estimators get
 _CHECK_SIDE_PX = 480  # of the pictures that cameras are held against
 
 
@@ -41,6 +47,16 @@ class CameraRecord:
     scale_kind: ScaleKind
     verdict: str
     depth: DepthMap | None = None
+
+    @property
+    def scene_depth(self) -> float:
+        """How far away the scene is: the median known depth of frame 0; without depth ten times the camera's path, our
+        choice, for which turning counts and stepping aside hardly does."""
+        if self.depth is not None and bool((self.depth.z[0] > 0).any()):
+            return float(self.depth.z[0][self.depth.z[0] > 0].median())
+        assert self.cameras is not None
+        reach = float(self.cameras.c2w[self.cameras.valid][:, :3, 3].norm(dim=-1).max()) if len(self.cameras) else 0.0
+        return 10 * reach or 1.0
 
     def to_bytes(self) -> bytes:
         """For workers to hand on; `verdict` travels beside it."""
@@ -69,6 +85,36 @@ def unknown(verdict: str) -> CameraRecord:
     return CameraRecord(None, None, "unknown", verdict)
 
 
+def estimated_cameras(
+    path: Path, window: Window, *, hw: tuple[int, int], options: BuildOptions
+) -> CameraRecord:  # fmt: skip
+    """Cameras, and depth where the tool gives it, from the pictures alone; a failure is a verdict, not an error.
+
+    Args:
+        hw: of the video.
+
+    Raises:
+        EstimatorSetupError: the tool is missing, so that no window would work.
+    """
+    rgb = read_window(path, window, shown_at(options.scan, hw, _ESTIMATE_SIDE_PX))
+    try:
+        found = _estimator(options.cameras, options.camera_command).estimate(rgb)
+    except EstimatorSetupError:
+        raise
+    except EstimatorError as error:
+        return unknown(f"{options.cameras}: {error}")
+    at_clip = found.resized(options.hw).cameras
+    depth = None if found.depth is None else DepthMap(found.depth.clamp(0, 65504), found.cameras.intrinsics_px)
+    facts = ", ".join(f"{name} {value}" for name, value in found.facts.items())
+    return CameraRecord(anchored(at_clip), None, found.scale_kind, f"estimated by {options.cameras}: {facts}", depth)
+
+
+@lru_cache(maxsize=1)
+def _estimator(method: str, command: tuple[str, ...]) -> GeometryEstimator:
+    """One for the life of this process: loading weights for every window is unaffordable."""
+    return Colmap(command or None) if method == "colmap" else DepthAnything3(command)
+
+
 def given_cameras(
     item: SourceItem, path: Path, window: Window, *, first_pts: int, hw: tuple[int, int], fps: float,
     options: BuildOptions,
@@ -91,8 +137,7 @@ def given_cameras(
     times = frame_times_s(window, first_pts, options.scan)
     verdict = f"given as {ref.format}, not checked"
     if options.check_cameras:
-        scale = min(1.0, _CHECK_SIDE_PX / max(hw))
-        check = replace(options.scan, hw=(round(hw[0] * scale), round(hw[1] * scale)))
+        check = shown_at(options.scan, hw, _CHECK_SIDE_PX)
         seen = track.covering(check.hw).at(times, max_gap_s=_MAX_GAP_S)
         found = check_cameras(read_window(path, window, check), seen)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,13 @@ def read_window(path: Path, window: Window, options: ScanOptions) -> Frames:
         raise VideoError(f"{path.name}: not the file that was scanned", got=f"{len(frames)} frames",
                          expected=f"{options.num_frames} from pts {window.start_pts}", fix="build again")
     return torch.from_numpy(np.stack([s.rgb for s in frames]))
+
+
+def shown_at(options: ScanOptions, hw: tuple[int, int], side_px: int) -> ScanOptions:
+    """The same windows in larger pictures: framed like the clip, no side longer than `side_px` nor than the video's."""
+    height, width = options.hw
+    scale = max(1.0, min(side_px / max(height, width), hw[0] / height, hw[1] / width))
+    return replace(options, hw=(round(height * scale), round(width * scale)))
 
 
 def frame_times_s(window: Window, first_pts: int, options: ScanOptions) -> Float[Tensor, " t"]:

@@ -1,0 +1,76 @@
+"""What a vision-language model says of one window, and what follows for its clip: event, caption, keep or drop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from remind.curation.annotate import annotate
+from remind.curation.annotation import Annotated, TagGroup, outcome_from_json, outcome_to_json
+from remind.curation.scan import ScanOptions, Window
+from remind.curation.taxonomy import Taxonomy
+from remind.curation.windows import read_window, shown_at
+from remind.data.clip_records import Event
+from remind.data.video_io import encode_mp4
+from remind.errors import RemindError
+from remind.vlm import VLM
+
+
+class Unanswered(RemindError):
+    """The model gave nothing to keep: not the window's fault, so it is asked again in the next run."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Whom to ask, and at what size.
+
+    Args:
+        vlm: the model.
+        side_px: longest side of the pictures it is shown.
+    """
+
+    vlm: VLM
+    side_px: int
+
+    def at(self, path: Path, window: Window, hw: tuple[int, int], options: ScanOptions, taxonomy: Taxonomy) -> str:
+        """The record of an answer, as JSON; also of one that breaks the schema, which is an outcome of its own.
+
+        Args:
+            hw: of the video.
+
+        Raises:
+            Unanswered: no reply, for now or at all.
+        """
+        frames = read_window(path, window, shown_at(options, hw, self.side_px))
+        preview = encode_mp4(frames, Fraction(options.fps), crf=23)
+        found = annotate(preview, self.vlm, groups_of(taxonomy), duration_s=len(frames) / options.fps)
+        if found.kind == "vlm_failed":
+            raise Unanswered(found.why)
+        return outcome_to_json(found)
+
+
+def groups_of(taxonomy: Taxonomy) -> Mapping[str, TagGroup]:
+    """The tag group of every event type."""
+    return {event.id: event.group for event in taxonomy.types}
+
+
+def read_annotation(record: str) -> Annotated | None:
+    """A record's answer; None where the reply broke the schema."""
+    outcome = outcome_from_json(record)
+    return outcome if isinstance(outcome, Annotated) else None
+
+
+def why_no_answer(record: str) -> str:
+    """Why there is no annotation in a record."""
+    return str(getattr(outcome_from_json(record), "why", "the reply holds no answer"))
+
+
+def event_of(found: Annotated, record: str, flow: dict[str, float], taxonomy: Taxonomy) -> Event:
+    """What the clip's `event.json` says, with the whole record: raw reply, model, hash of the question."""
+    types = found.annotation.events
+    flags = found.annotation.flags.raised(unsure_too=False)
+    return Event(types=types, groups=taxonomy.groups_of(types), judged_by="vlm", annotation=json.loads(record),
+                 flow=flow, safety_flags=flags)  # fmt: skip
