@@ -61,8 +61,8 @@ class GenerateRequest:
             raise InputError("give exactly one of --video and --image",
                              got="both" if self.video is not None else "neither")
         if self.interrupt == "lookaway":
-            raise InputError("a lookaway needs pictures wider than the model's view", got="--interrupt lookaway",
-                             expected="a video that is cut to the view", fix="use camera_loop with --image")
+            raise InputError("a lookaway needs pictures wider than the model's view", got="interrupt=lookaway",
+                             fix="use camera_loop with an image, or another interruption")
         if self.steps < 1 or self.seed < 0 or not self.start_s >= 0:
             raise InputError("steps must be positive, seed and start not negative",
                              got=(self.steps, self.seed, self.start_s))

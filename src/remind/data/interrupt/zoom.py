@@ -29,7 +29,7 @@ def zoom(stretch: Stretch, style: ZoomStyle, seed: int) -> None:
     for t in range(len(stretch)):  # frame by frame: grids and floats of a whole clip fit into no cache
         grid[0, :, :, 0], grid[0, :, :, 1] = x[t], y[t, :, None]
         pixels = _sample(stretch.rgb[t].permute(2, 0, 1)[None].float(), grid, "bilinear")[0]
-        stretch.rgb[t] = pixels.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+        stretch.rgb[t] = pixels.round_().to(torch.uint8).permute(1, 2, 0)  # means of bytes need no clamp
         if stretch.depth is not None:  # nearest: a blend of near and far lies on no surface
             stretch.depth[t] = _sample(stretch.depth[t][None, None].float(), grid, "nearest")[0, 0]
     if stretch.intrinsics_px is not None:
