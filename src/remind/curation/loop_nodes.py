@@ -71,7 +71,7 @@ def view_overlap(cameras: Cameras, *, scene_depth: float) -> Float[Tensor, " t"]
     """Share of the first view that each frame can still see, if everything lies at `scene_depth` before the first.
 
     Our choice: points on the first frame's plane at that depth, one for each of 24 x 24 rays, projected into the other
-    cameras; what covers what is not considered.
+    cameras; a point seen from more than 90 degrees aside shows another side of the thing and does not count.
     """
     height, width = cameras.hw
     fx, fy, cx, cy = cameras.intrinsics_px[0].tolist()
@@ -84,7 +84,9 @@ def view_overlap(cameras: Cameras, *, scene_depth: float) -> Float[Tensor, " t"]
     z = local[..., 2].clamp_min(1e-9)
     k = cameras.intrinsics_px[:, None]
     u, v = local[..., 0] / z * k[..., 0] + k[..., 2], local[..., 1] / z * k[..., 1] + k[..., 3]
-    seen = (local[..., 2] > 1e-6) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
+    from_first, from_each = world - cameras.c2w[0, :3, 3], world - cameras.c2w[:, None, :3, 3]
+    same_side = (from_first * from_each).sum(-1) > 0
+    seen = same_side & (local[..., 2] > 1e-6) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
     return seen.double().mean(1)
 
 

@@ -101,7 +101,7 @@ class Colmap:
                 "pose_valid": ArraySpec("bool", (frames,)),
             })  # fmt: skip
             valid = found["pose_valid"]
-            facts = {**tool_facts(info), "anchor_frame": int(valid.argmax())}
+            facts = {**tool_facts(info), "anchor_frame": float(valid.argmax())}
             if valid.sum() < max(2, self.min_registered * frames):
                 raise EstimatorError("too few frames found a place in the reconstruction",
                                      got=f"{int(valid.sum())} of {frames}",

@@ -177,12 +177,15 @@ def read_file(folder: Path, name: str, *, max_bytes: int) -> bytes:
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise EstimatorError(f"the tool left no readable {name}", got=error.strerror) from None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
-            kind = "a special file" if not stat.S_ISREG(status.st_mode) else f"{status.st_size} bytes"
+            kind = f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "a special file"
             raise EstimatorError(f"the tool's {name} cannot be read", got=kind, expected=f"at most {max_bytes} bytes")
-        return file.read(max_bytes)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(max_bytes)
+    finally:
+        os.close(handle)
 
 
 def read_arrays(folder: Path, specs: Mapping[str, ArraySpec]) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ class DepthAnything3:
             if conf is not None and conf.shape != found["depth"].shape:
                 raise EstimatorError("depth and its confidence differ in size", got=conf.shape, expected=hw)
             cameras = cameras_from_w2c(found["w2c"], found["intrinsics_px"], hw, np.ones(frames, bool))
-            facts = {**tool_facts(info), "process_res": self.process_res}
+            facts = {**tool_facts(info), "process_res": float(self.process_res)}
             return EstimatedGeometry(
                 cameras,
                 depth_of(found["depth"], what="depth"),

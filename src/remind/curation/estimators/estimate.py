@@ -101,6 +101,7 @@ def cameras_from_w2c(
     seen = torch.from_numpy(valid)
     known = invert_rigid(rigid(u @ vh, torch.from_numpy(poses[:, :, 3])))
     c2w[seen] = invert_rigid(known[0]) @ known
+    c2w[int(valid.argmax())] = torch.eye(4, dtype=torch.float64)  # exactly, not up to rounding
     intrinsics = torch.from_numpy(np.where(valid[:, None], intrinsics_px, focal[0]))
     return Cameras(c2w, intrinsics, hw, seen)
 
@@ -121,7 +122,8 @@ def tool_facts(info: ResultInfo) -> dict[str, str | float]:
     """The tool's facts together with what made them."""
     made_by = {"tool": info.tool, "tool_version": info.tool_version}
     weights = {"weights": info.weights, "weights_licence": info.weights_licence} if info.weights else {}
-    return {**info.facts, **made_by, **weights}
+    own = {name: value if isinstance(value, str) else float(value) for name, value in info.facts.items()}
+    return {**own, **made_by, **weights}
 
 
 @dataclass(frozen=True)
