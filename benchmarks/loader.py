@@ -28,8 +28,8 @@ from remind.data.latent_build import build_latents
 from remind.data.latent_cache import CachedPairs, LatentCache, LatentSpec
 from remind.data.loader import StepSampler, read_batches
 from remind.data.memory_bank import MemoryBank
-from remind.data.memory_sample import MemorySample
 from remind.data.memory_clip import MemoryClip
+from remind.data.memory_sample import MemorySample
 from remind.data.mixture import Mixture
 from remind.data.world_clips import make_world_clip
 from remind.models.codec import LinearCodec

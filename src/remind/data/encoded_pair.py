@@ -42,9 +42,9 @@ class VariantSpec(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    variants: int = Field(1, ge=1, le=64)
-    seed: int = Field(0, ge=0)
-    kinds: tuple[InterruptionKind, ...] = Field(("light_toggle", "occluder", "zoom"), min_length=1)
+    variants: int = Field(default=1, ge=1, le=64)
+    seed: int = Field(default=0, ge=0)
+    kinds: tuple[InterruptionKind, ...] = Field(default=("light_toggle", "occluder", "zoom"), min_length=1)
 
     def recipe(self, stored: InterruptionRecipe, clip_id: str, num_frames: int, variant: int) -> InterruptionRecipe:
         """A pure function of (seed, clip_id, variant), but for the stored recipe."""

@@ -81,7 +81,7 @@ def test_frames_without_a_place_are_not_valid() -> None:
 
 def test_pictures_without_texture_have_no_poses() -> None:
     with Colmap() as colmap:
-        with pytest.raises(EstimatorError, match="too little texture, or no parallax.*0 features a picture"):
+        with pytest.raises(EstimatorError, match=r"too little texture, or no parallax.*0 features a picture"):
             colmap.estimate(torch.full((5, 64, 64, 3), 90, dtype=torch.uint8))
         still = slide()[0][:1].repeat(5, 1, 1, 1)
         with pytest.raises(EstimatorError, match="no parallax"):
