@@ -46,9 +46,9 @@ def test_a_look_away_and_back(side: int) -> None:
     assert 45 <= found.hidden_stop <= 53
 
 
-def test_the_times_are_those_of_the_world(family: str = "clock") -> None:
+def test_the_times_are_those_of_the_world() -> None:
     """The world knows when its object is out of view; the rule, from poses alone, must agree where it says hidden."""
-    scene = sample_scene(5, family=family, hw=HW)
+    scene = sample_scene(5, family="clock", hw=HW)
     true = Interruption("camera_loop", 14, 30, 44, 60)
     seen = interrupt_camera_loop(scene, true)
     found = loop(find_camera_loop(seen, scene_depth=3.3))
@@ -133,7 +133,8 @@ def test_unknown_poses_are_a_reason() -> None:
 
 
 def test_distance_and_overlap_are_what_they_say() -> None:
-    path = cameras(torch.tensor([0.0, 30.0, -30.0, 0.0]), torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0.5, 0, 0.0]]))
+    aside = torch.tensor([0.0, 0.0, 0.0, 0.5])
+    path = cameras(torch.tensor([0.0, 30.0, -30.0, 0.0]), torch.stack([aside, 0 * aside, 0 * aside], -1))
     angle = math.radians(30)
     expected = torch.tensor([0, angle, angle, 0.25], dtype=torch.float64)
     assert torch.allclose(pose_distance(path.c2w, scene_depth=2.0), expected, atol=1e-9)

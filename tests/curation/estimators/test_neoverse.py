@@ -12,7 +12,15 @@ import torch
 from remind.clip import Cameras, Clip
 from remind.curation.estimators.colmap import WORKERS
 from remind.curation.estimators.contract import EstimatorError, EstimatorSetupError
-from remind.curation.estimators.neoverse import HW, NUM_FRAMES, NeoVerse, closure_psnr_db, cover, read_video, trajectory_json
+from remind.curation.estimators.neoverse import (
+    HW,
+    NUM_FRAMES,
+    NeoVerse,
+    closure_psnr_db,
+    cover,
+    read_video,
+    trajectory_json,
+)
 from remind.curation.loop_nodes import find_camera_loop
 from remind.data.video_io import encode_mp4
 from remind.errors import CameraError, InputError
