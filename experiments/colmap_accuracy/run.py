@@ -50,36 +50,47 @@ def camera_path(kind: Path_, num_frames: int) -> Cameras:
     return Cameras(rigid(rotation_yaw(yaw_deg), position), intrinsics_from_fov(FOV_DEG, HW, num_frames), HW, valid)
 
 
-def measure(rgb: torch.Tensor, true: Cameras, colmap: Colmap) -> dict[str, object]:
-    """One clip's errors, or the reason why it has no poses."""
+def measure(rgb: torch.Tensor, readings: dict[str, Cameras], colmap: Colmap) -> dict[str, dict[str, object]]:
+    """One clip's errors against each of several readings of the truth, or the reason why it has no poses."""
     begin = time.monotonic()
     try:
         found = colmap.estimate(rgb)
     except EstimatorError as error:
-        return {"failed": str(error), "seconds": round(time.monotonic() - begin, 2)}
-    errors = trajectory_error(found.cameras, true)
-    focal = float(found.cameras.intrinsics_px[0, 0] / true.intrinsics_px[0, 0]) * true.hw[1] / found.cameras.hw[1]
-    return {"seconds": round(time.monotonic() - begin, 2), "focal_ratio": focal, **asdict(errors), **found.facts}
+        failed: dict[str, object] = {"failed": str(error), "seconds": round(time.monotonic() - begin, 2)}
+        return dict.fromkeys(readings, failed)
+    seconds = round(time.monotonic() - begin, 2)
+    return {
+        name: {
+            "seconds": seconds,
+            "focal_ratio": float(found.cameras.intrinsics_px[0, 0] / true.intrinsics_px[0, 0]),
+            **asdict(trajectory_error(found.cameras, true)),
+            **found.facts,
+        }
+        for name, true in readings.items()
+    }
 
 
 def world(out: Path, num_frames: int = 41, seed: int = 1, plain: bool = True) -> None:
     """Scenes of the embedded world; the actor moves on while the camera does."""
-    cases: list[tuple[str, bool, Path_]] = [(f, True, p) for f in CLUTTERED for p in ("orbit", "slide", "forward")]
-    cases += [("clock", True, "turn")]
-    cases += [(f, False, "orbit") for f in FAMILIES] if plain else []
+    paths: tuple[Path_, ...] = ("orbit", "slide", "forward")
+    cases: list[tuple[str, bool, Path_, bool]] = [(f, True, p, False) for f in CLUTTERED for p in paths]
+    cases += [(f, True, "forward", True) for f in CLUTTERED] + [("clock", True, "turn", False)]
+    cases += [(f, False, "orbit", False) for f in FAMILIES] if plain else []
     rows = []
-    with Colmap() as colmap:
-        for family, cluttered, path in cases:
+    known_px = float(camera_path("turn", 2).intrinsics_px[0, 0])
+    with Colmap() as free, Colmap(focal_px=known_px) as fixed:
+        for family, cluttered, path, known in cases:
             scene = sample_scene(seed, family=family, num_frames=num_frames, hw=HW)
             cameras = camera_path(path, num_frames)
             rgb = (add_clutter(scene) if cluttered else scene).render_rgb(cameras=cameras)
-            row = {"family": family, "clutter": cluttered, "path": path, "frames": num_frames, "seed": seed}
-            rows.append({**row, **measure(rgb, cameras, colmap)})
+            row = {"family": family, "clutter": cluttered, "path": path, "focal_known": known, "frames": num_frames,
+                   "seed": seed}  # fmt: skip
+            rows.append({**row, **measure(rgb, {"": cameras}, fixed if known else free)[""]})
             print(rows[-1], flush=True)
             _save(out, rows)
 
 
-def real(folder: Path, out: Path, num_frames: int = 81, fps: float = 6.0, hw: tuple[int, int] = (360, 640)) -> None:
+def real(folder: Path, out: Path, num_frames: int = 81, fps: float = 6.0, hw: tuple[int, int] = (270, 480)) -> None:
     """A clip of SpatialVID: poses for every fifth frame of 30 fps as tx ty tz qx qy qz qw, so sampled at 6 fps.
 
     The given poses are read both ways; the estimate tells which is meant.
@@ -90,14 +101,18 @@ def real(folder: Path, out: Path, num_frames: int = 81, fps: float = 6.0, hw: tu
     poses = rigid(rotation, torch.from_numpy(given[:, :3]).double())
     scale = torch.tensor([hw[1], hw[0], hw[1], hw[0]], dtype=torch.float64)
     intrinsics = torch.from_numpy(normalised).double() * scale
+    valid = torch.ones(num_frames, dtype=torch.bool)
+    readings = {"c2w": Cameras(anchor(poses), intrinsics, hw, valid),
+                "w2c": Cameras(anchor(invert_rigid(poses)), intrinsics, hw, valid)}  # fmt: skip
     rows = []
-    with Colmap() as colmap:
-        for reading, c2w in (("c2w", poses), ("w2c", invert_rigid(poses))):
-            true = Cameras(anchor(c2w), intrinsics, hw, torch.ones(num_frames, dtype=torch.bool))
-            row = {"clip": folder.name, "given_read_as": reading, "frames": num_frames, "fps": fps, "hw": hw}
-            rows.append({**row, **measure(rgb, true, colmap)})
-            print(rows[-1], flush=True)
-            _save(out, rows)
+    for known in (True, False):
+        with Colmap(focal_px=float(intrinsics[0, 0]) if known else None, timeout_s=1200.0) as colmap:
+            for reading, measured in measure(rgb, readings, colmap).items():
+                row = {"clip": folder.name, "given_read_as": reading, "focal_known": known, "frames": num_frames,
+                       "fps": fps, "hw": hw}  # fmt: skip
+                rows.append({**row, **measured})
+                print(rows[-1], flush=True)
+        _save(out, rows)
 
 
 def table(results: Path) -> None:
@@ -107,7 +122,7 @@ def table(results: Path) -> None:
     for file in sorted(results.glob("*.json")):
         for row in json.loads(file.read_text())["rows"]:
             name = row.get("family", f"real, read as {row.get('given_read_as')}")
-            name += ", cluttered" if row.get("clutter") else ""
+            name += (", cluttered" if row.get("clutter") else "") + (", focal known" if row["focal_known"] else "")
             start = f"| {name} | {row.get('path', 'real')} | "
             if "failed" in row:
                 reason = row["failed"].split("; got ", 1)[1].removeprefix("ValueError: ").split(". Fix")[0]

@@ -95,7 +95,7 @@ def build(
     _say(report, out)
 
 
-def retry(out: Path, engine: Literal["serial", "pool", "ray"] = "pool", workers: int = 2) -> None:
+def retry(out: tyro.conf.Positional[Path], /, engine: Literal["serial", "pool", "ray"] = "pool", workers: int = 2) -> None:
     """Try again what a build could not do, with the store's own source and options.
 
     Args:
@@ -110,7 +110,7 @@ def retry(out: Path, engine: Literal["serial", "pool", "ray"] = "pool", workers:
     _say(run(out, engine=engine, workers=workers, console=Console(stderr=True)), out)
 
 
-def explain(out: Path, item: tyro.conf.Positional[str], /) -> None:
+def explain(out: tyro.conf.Positional[Path], item: tyro.conf.Positional[str], /) -> None:
     """Say what became of one video: every stage, every window, every reason.
 
     Args:
@@ -182,7 +182,7 @@ def prompts(
         sys.exit(QUARANTINED)
 
 
-def inspect(store: Path, clip: tyro.conf.Positional[str], /, out: Path = Path("clip.png")) -> None:
+def inspect(store: tyro.conf.Positional[Path], clip: tyro.conf.Positional[str], /, out: Path = Path("clip.png")) -> None:
     """Show one clip: its frames clean and interrupted, its graph, cameras, captions and where it comes from.
 
     Args:
@@ -200,7 +200,7 @@ def inspect(store: Path, clip: tyro.conf.Positional[str], /, out: Path = Path("c
     Console().print(inspect_clip(opened, opened.clip_ids[int(clip)] if known else clip, out))
 
 
-def stats(store: Path, figure: Path | None = None, json: Path | None = None) -> None:
+def stats(store: tyro.conf.Positional[Path], /, figure: Path | None = None, json: Path | None = None) -> None:
     """Count clips per tag group (as ReMind Table 7), event type, source and interruption, and what was dropped and why.
 
     Args:
@@ -221,7 +221,7 @@ def stats(store: Path, figure: Path | None = None, json: Path | None = None) -> 
         json.write_text(found.to_json())
 
 
-def verify(store: Path, workers: int = 2) -> None:
+def verify(store: tyro.conf.Positional[Path], /, workers: int = 2) -> None:
     """Check everything in a store: checksums, frames, cameras, depth, recipes, prompts. Exit status 1 for any problem.
 
     Args:
@@ -238,7 +238,8 @@ def verify(store: Path, workers: int = 2) -> None:
 
 
 def latents(
-    store: Path,
+    store: tyro.conf.Positional[Path],
+    /,
     out: Path,
     variants: int = 2,
     seed: int = 0,
@@ -288,7 +289,7 @@ def latents(
 
 
 def release(
-    store: Path, out: Path, takedown: Path | None = None, include_media: bool = False, name: str = "memory-clips",
+    store: tyro.conf.Positional[Path], /, out: Path, takedown: Path | None = None, include_media: bool = False, name: str = "memory-clips",
     version: str = "1.0.0",
 ) -> None:  # fmt: skip
     """Make a store publishable: ids, spans, hashes, annotations, a card and Croissant metadata; pictures only where
@@ -315,7 +316,7 @@ def release(
         print(f"takedown line matches nothing: {line}", file=sys.stderr)
 
 
-def takedown(store: Path, listed: tyro.conf.Positional[Path], /) -> None:
+def takedown(store: tyro.conf.Positional[Path], listed: tyro.conf.Positional[Path], /) -> None:
     """Remove clips from a store for good.
 
     Latents made of it must be built again; `remind data build` would bring them back, so take the videos away too.

@@ -133,8 +133,8 @@ def test_unknown_poses_are_a_reason() -> None:
 
 
 def test_distance_and_overlap_are_what_they_say() -> None:
-    steps = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0.5, 0, 0.0]])
-    path = cameras(torch.tensor([0.0, 30.0, -30.0, 0.0]), steps)
+    aside = torch.tensor([0.0, 0.0, 0.0, 0.5])
+    path = cameras(torch.tensor([0.0, 30.0, -30.0, 0.0]), torch.stack([aside, 0 * aside, 0 * aside], -1))
     angle = math.radians(30)
     expected = torch.tensor([0, angle, angle, 0.25], dtype=torch.float64)
     assert torch.allclose(pose_distance(path.c2w, scene_depth=2.0), expected, atol=1e-9)

@@ -1,4 +1,4 @@
-"""Depth Anything 3 through a stand-in that answers the truth; its worker script against a package with its calls."""
+"""Depth Anything 3 through a stand-in that answers the truth, and its worker against a package with its calls."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -33,6 +32,8 @@ class Colmap:
         command: an interpreter with pycolmap and the worker; None takes this interpreter.
         camera_model: shared by all frames; `simple_radial` estimates a distortion too, which is reported in the facts
             and otherwise left out.
+        focal_px: if known, in pixels of the pictures, and then kept as it is; None estimates it, which a camera that
+            moves straight ahead does not allow.
         overlap: every frame is matched with this many neighbours and with those 2, 4, 8, ... away, 2..100.
         max_side_px: pictures are shrunk to this for finding features, 64..8192.
         max_features: per picture, 100..20000.
@@ -49,9 +50,10 @@ class Colmap:
         command: Sequence[str] | None = None,
         *,
         camera_model: CameraModel = "simple_pinhole",
+        focal_px: float | None = None,
         overlap: int = 8,
         max_side_px: int = 1024,
-        max_features: int = 4096,
+        max_features: int = 2048,
         min_registered: float = 0.5,
         seed: int = 0,
         timeout_s: float = 600.0,
@@ -62,9 +64,12 @@ class Colmap:
         if not (0 <= min_registered <= 1 and 0 <= seed < 2**31):
             raise InputError("a COLMAP option is out of range", got=(min_registered, seed),
                              expected="min_registered 0..1, seed 0..2^31-1")  # fmt: skip
+        if focal_px is not None and not 1 <= focal_px <= 1e5:
+            raise InputError("this is no focal length", got=focal_px, expected="pixels, 1..100000")
         self.min_registered = min_registered
         self._parameters = {
             "camera_model": camera_model.upper(),
+            "focal_px": focal_px,
             "overlap": overlap,
             "max_side_px": max_side_px,
             "max_features": max_features,
@@ -117,6 +122,7 @@ def estimate_poses(
     fps: float,
     *,
     camera_model: CameraModel = "simple_pinhole",
+    focal_px: float | None = None,
     min_registered: float = 0.5,
     seed: int = 0,
     timeout_s: float = 600.0,
@@ -132,6 +138,6 @@ def estimate_poses(
     if not fps > 0:
         raise InputError("the frame rate must be positive", got=fps, expected="e.g. 16")
     overlap = min(100, max(2, round(fps / 2)))
-    with Colmap(camera_model=camera_model, overlap=overlap, min_registered=min_registered, seed=seed,
+    with Colmap(camera_model=camera_model, focal_px=focal_px, overlap=overlap, min_registered=min_registered, seed=seed,
                 timeout_s=timeout_s) as colmap:  # fmt: skip
-        return colmap.estimate(torch.as_tensor(rgb))
+        return colmap.estimate(rgb)

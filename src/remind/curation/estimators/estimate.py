@@ -165,7 +165,7 @@ def trajectory_error(estimated: Cameras, true: Cameras) -> TrajectoryError:
     turn = u @ sign @ vh
     centred = (ours[:, :3, 3] - ours[:, :3, 3].mean(0)) @ turn.T
     target = theirs[:, :3, 3] - theirs[:, :3, 3].mean(0)
-    scale = (centred * target).sum() / (centred**2).sum().clamp_min(1e-12)
+    scale = ((centred * target).sum() / (centred**2).sum().clamp_min(1e-12)).clamp_min(0)  # never a mirror image
     distance = (scale * centred - target).norm(dim=1)
     length = theirs[1:, :3, 3].sub(theirs[:-1, :3, 3]).norm(dim=1).sum().clamp_min(1e-12)
     angles = rotation_angle_deg(turn @ ours[:, :3, :3], theirs[:, :3, :3])

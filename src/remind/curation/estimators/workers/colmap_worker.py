@@ -15,6 +15,7 @@ import numpy as np
 from worker_loop import Result, SetupError, main, read_frames
 
 _PARAMETERS = {"SIMPLE_PINHOLE": (0, 0, 1, 2), "PINHOLE": (0, 1, 2, 3), "SIMPLE_RADIAL": (0, 0, 1, 2)}
+_FOCAL_RATIO = (0.4, 3.0)  # focal length over the longest side: views of 103 to 19 degrees
 
 
 def _version() -> str:
@@ -37,7 +38,7 @@ def _handle(task: str, parameters: dict[str, Any], folder: Path) -> Result:
     for i, picture in enumerate(rgb):
         pycolmap.Bitmap.from_array(np.ascontiguousarray(picture)).write(images / f"{i:06d}.png")
     pycolmap.set_random_seed(parameters["seed"])
-    _match(pycolmap, parameters, images, database)
+    _match(pycolmap, parameters, rgb.shape[1:3], images, database)
     found = _map(pycolmap, parameters, images, database, models)
     known = pycolmap.Database.open(database)
     features, pairs = known.num_keypoints() / len(rgb), known.num_verified_image_pairs()
@@ -49,13 +50,15 @@ def _handle(task: str, parameters: dict[str, Any], folder: Path) -> Result:
     return _answer(best, rgb.shape, parameters, features, pairs)
 
 
-def _match(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path) -> None:
+def _match(pycolmap: Any, parameters: dict[str, Any], hw: tuple[int, int], images: Path, database: Path) -> None:
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.use_gpu, extraction.num_threads = False, 1
     extraction.max_image_size = parameters["max_side_px"]
     extraction.sift.max_num_features = parameters["max_features"]
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = parameters["camera_model"]
+    if parameters["focal_px"] is not None:
+        reader.camera_params = _known_camera(parameters["camera_model"], parameters["focal_px"], hw)
     pycolmap.extract_features(database, images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
                               extraction_options=extraction, device=pycolmap.Device.cpu)  # fmt: skip
     matching = pycolmap.FeatureMatchingOptions()
@@ -68,12 +71,22 @@ def _match(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Pa
                               verification_options=verification, device=pycolmap.Device.cpu)  # fmt: skip
 
 
+def _known_camera(model: str, focal_px: float, hw: tuple[int, int]) -> str:
+    """COLMAP's parameters of a camera that looks through the middle of its picture, without distortion."""
+    focal = [focal_px, focal_px] if model == "PINHOLE" else [focal_px]
+    distortion = [0.0] if model == "SIMPLE_RADIAL" else []
+    return ",".join(str(float(value)) for value in (*focal, hw[1] / 2, hw[0] / 2, *distortion))
+
+
 def _map(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path) -> dict[int, Any]:
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = 1, parameters["seed"]
     options.mapper.num_threads, options.mapper.random_seed = 1, parameters["seed"]
     options.triangulation.random_seed = parameters["seed"]
-    options.extract_colors, options.max_num_models = False, 4
+    options.extract_colors, options.max_num_models = False, 3
+    options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = parameters["focal_px"] is None
+    for part in (options, options.mapper, options.triangulation):
+        part.min_focal_length_ratio, part.max_focal_length_ratio = _FOCAL_RATIO
     # A clip of five seconds moves less than a walk around a building, which the defaults are made for.
     options.mapper.init_min_tri_angle = 4.0
     options.mapper.init_min_num_inliers = 50
