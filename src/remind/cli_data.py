@@ -95,7 +95,9 @@ def build(
     _say(report, out)
 
 
-def retry(out: tyro.conf.Positional[Path], /, engine: Literal["serial", "pool", "ray"] = "pool", workers: int = 2) -> None:
+def retry(
+    out: tyro.conf.Positional[Path], /, engine: Literal["serial", "pool", "ray"] = "pool", workers: int = 2
+) -> None:
     """Try again what a build could not do, with the store's own source and options.
 
     Args:
@@ -182,7 +184,9 @@ def prompts(
         sys.exit(QUARANTINED)
 
 
-def inspect(store: tyro.conf.Positional[Path], clip: tyro.conf.Positional[str], /, out: Path = Path("clip.png")) -> None:
+def inspect(
+    store: tyro.conf.Positional[Path], clip: tyro.conf.Positional[str], /, out: Path = Path("clip.png")
+) -> None:
     """Show one clip: its frames clean and interrupted, its graph, cameras, captions and where it comes from.
 
     Args:
@@ -289,8 +293,8 @@ def latents(
 
 
 def release(
-    store: tyro.conf.Positional[Path], /, out: Path, takedown: Path | None = None, include_media: bool = False, name: str = "memory-clips",
-    version: str = "1.0.0",
+    store: tyro.conf.Positional[Path], /, out: Path, takedown: Path | None = None, include_media: bool = False,
+    name: str = "memory-clips", version: str = "1.0.0",
 ) -> None:  # fmt: skip
     """Make a store publishable: ids, spans, hashes, annotations, a card and Croissant metadata; pictures only where
     their licence allows it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -44,6 +45,16 @@ class MemorySample:
     @property
     def graph(self) -> FrameGraph:
         return FrameGraph(self.recipe.schedule(self.num_frames))
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Samples at random access: a bank in memory or a data set on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> MemorySample: ...
+
 
 
 def make_sample(

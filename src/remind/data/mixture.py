@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from remind.data.memory_sample import MemorySample
+from remind.data.memory_sample import MemorySample, Samples
 from remind.errors import InputError
 
 
@@ -68,7 +68,7 @@ class Mixture:
         InputError: no or empty datasets, or weights that do not fit them.
     """
 
-    def __init__(self, banks: Sequence[Sequence[MemorySample]], weights: Sequence[float] | WeightSchedule, seed: int):
+    def __init__(self, banks: Sequence[Samples], weights: Sequence[float] | WeightSchedule, seed: int):
         if isinstance(weights, WeightSchedule):
             if weights.num_datasets != len(banks):
                 raise InputError("each bank needs a weight", got=weights.num_datasets, expected=len(banks))
