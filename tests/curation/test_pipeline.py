@@ -331,7 +331,7 @@ def test_an_absent_source_is_refused(tmp_path: Path) -> None:
         ({"fps": 0}, "frame rate"),
         ({"seed": -1}, "seed"),
         ({"crf": 99}, "crf 99"),
-        ({"cameras": "command"}, "camera command"),
+        ({"cameras": "depth_anything"}, "camera command"),
         ({"num_frames": 21}, "room|fits"),
     ],
 )

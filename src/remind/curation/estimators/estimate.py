@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class EstimatedGeometry:
         return replace(self, cameras=resized, depth=nearest(self.depth), confidence=nearest(self.confidence))
 
 
+@runtime_checkable
 class GeometryEstimator(Protocol):
     """Estimates cameras, and perhaps depth, from pictures alone."""
 
