@@ -116,3 +116,15 @@ def test_options_are_checked() -> None:
     for options in ({"overlap": 0}, {"max_side_px": 10}, {"min_registered": 1.5}, {"seed": -1}, {"focal_px": 0.0}):
         with pytest.raises(InputError, match=r"out of range|no focal length"):
             Colmap(**options)  # type: ignore[arg-type]
+
+
+def test_global_mapping_finds_the_same_path() -> None:
+    true = orbit()[1]
+    found = estimate_poses(orbit()[0], 16.0, mapper="global", focal_px=float(true.intrinsics_px[0, 0]))
+    error = trajectory_error(found.cameras, true)
+    assert error.num_frames == N
+    assert error.ate_ratio < 0.02
+    assert error.max_rotation_deg < 2
+    assert found.facts["mapper"] == "global"
+    again = estimate_poses(orbit()[0], 16.0, mapper="global", focal_px=float(true.intrinsics_px[0, 0]))
+    assert torch.equal(again.cameras.c2w, found.cameras.c2w)

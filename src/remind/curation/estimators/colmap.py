@@ -21,6 +21,7 @@ from remind.curation.estimators.estimate import EstimatedGeometry, cameras_from_
 from remind.errors import InputError
 
 WORKERS = Path(__file__).parent / "workers"
+Mapper = Literal["incremental", "global"]
 CameraModel = Literal["simple_pinhole", "pinhole", "simple_radial"]
 _MIN_FRAMES, _MAX_FRAMES = 3, 1000
 
@@ -34,6 +35,8 @@ class Colmap:
             and otherwise left out.
         focal_px: if known, in pixels of the pictures, and then kept as it is; None estimates it, which a camera that
             moves straight ahead does not allow.
+        mapper: `incremental` adds frame by frame and is the more exact; `global` solves all at once and holds clips
+            together where the former breaks, but needs a focal length that is known or well determined.
         overlap: every frame is matched with this many neighbours and with those 2, 4, 8, ... away, 2..100.
         max_side_px: pictures are shrunk to this for finding features, 64..8192.
         max_features: per picture, 100..20000.
@@ -51,6 +54,7 @@ class Colmap:
         *,
         camera_model: CameraModel = "simple_pinhole",
         focal_px: float | None = None,
+        mapper: Mapper = "incremental",
         overlap: int = 8,
         max_side_px: int = 1024,
         max_features: int = 2048,
@@ -67,9 +71,11 @@ class Colmap:
         if focal_px is not None and not 1 <= focal_px <= 1e5:
             raise InputError("this is no focal length", got=focal_px, expected="pixels, 1..100000")
         self.min_registered = min_registered
+        self._mapper = mapper
         self._parameters = {
             "camera_model": camera_model.upper(),
             "focal_px": focal_px,
+            "mapper": mapper,
             "overlap": overlap,
             "max_side_px": max_side_px,
             "max_features": max_features,
@@ -106,7 +112,8 @@ class Colmap:
                 "pose_valid": ArraySpec("bool", (frames,)),
             })  # fmt: skip
             valid = found["pose_valid"]
-            facts = {**tool_facts(info), "anchor_frame": float(valid.argmax())}
+            facts = {**tool_facts(info), "mapper": self._mapper,
+                     "anchor_frame": float(valid.argmax())}  # fmt: skip
             if valid.sum() < max(2, self.min_registered * frames):
                 raise EstimatorError("too few frames found a place in the reconstruction",
                                      got=f"{int(valid.sum())} of {frames}",
@@ -123,6 +130,7 @@ def estimate_poses(
     *,
     camera_model: CameraModel = "simple_pinhole",
     focal_px: float | None = None,
+    mapper: Mapper = "incremental",
     min_registered: float = 0.5,
     seed: int = 0,
     timeout_s: float = 600.0,
@@ -138,6 +146,6 @@ def estimate_poses(
     if not fps > 0:
         raise InputError("the frame rate must be positive", got=fps, expected="e.g. 16")
     overlap = min(100, max(2, round(fps / 2)))
-    with Colmap(camera_model=camera_model, focal_px=focal_px, overlap=overlap, min_registered=min_registered, seed=seed,
-                timeout_s=timeout_s) as colmap:  # fmt: skip
+    with Colmap(camera_model=camera_model, focal_px=focal_px, mapper=mapper, overlap=overlap,
+                min_registered=min_registered, seed=seed, timeout_s=timeout_s) as colmap:  # fmt: skip
         return colmap.estimate(rgb)

@@ -39,7 +39,8 @@ def _handle(task: str, parameters: dict[str, Any], folder: Path) -> Result:
         pycolmap.Bitmap.from_array(np.ascontiguousarray(picture)).write(images / f"{i:06d}.png")
     pycolmap.set_random_seed(parameters["seed"])
     _match(pycolmap, parameters, rgb.shape[1:3], images, database)
-    found = _map(pycolmap, parameters, images, database, models)
+    reconstruct = _map_globally if parameters["mapper"] == "global" else _map_incrementally
+    found = reconstruct(pycolmap, parameters, images, database, models)
     known = pycolmap.Database.open(database)
     features, pairs = known.num_keypoints() / len(rgb), known.num_verified_image_pairs()
     known.close()
@@ -78,7 +79,9 @@ def _known_camera(model: str, focal_px: float, hw: tuple[int, int]) -> str:
     return ",".join(str(float(value)) for value in (*focal, hw[1] / 2, hw[0] / 2, *distortion))
 
 
-def _map(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path) -> dict[int, Any]:
+def _map_incrementally(
+    pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path
+) -> dict[int, Any]:
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = 1, parameters["seed"]
     options.mapper.num_threads, options.mapper.random_seed = 1, parameters["seed"]
@@ -92,6 +95,22 @@ def _map(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path
     options.mapper.init_min_num_inliers = 50
     options.mapper.abs_pose_min_num_inliers = 20
     found: dict[int, Any] = pycolmap.incremental_mapping(database, images, models, options)
+    return found
+
+
+def _map_globally(
+    pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path
+) -> dict[int, Any]:
+    options = pycolmap.GlobalPipelineOptions()
+    for part in (options, options.mapper):
+        part.num_threads, part.random_seed = 1, parameters["seed"]
+    for part in (options.mapper.rotation_averaging, options.mapper.global_positioning, options.mapper.retriangulation):
+        part.random_seed = parameters["seed"]
+    options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
+    options.mapper.bundle_adjustment.refine_focal_length = parameters["focal_px"] is None
+    retriangulation = options.mapper.retriangulation
+    retriangulation.min_focal_length_ratio, retriangulation.max_focal_length_ratio = _FOCAL_RATIO
+    found: dict[int, Any] = pycolmap.global_mapping(database, images, models, options)
     return found
 
 
