@@ -75,7 +75,7 @@ def test_frames_without_a_place_are_not_valid() -> None:
     rgb = orbit()[0].clone()
     dark = [0, 1, 9, 10, 11]
     rgb[dark] = 0
-    with Colmap(min_registered=0.3) as colmap:
+    with Colmap(min_registered=0.3, min_points=100) as colmap:
         found = colmap.estimate(rgb)
         valid = found.cameras.valid
         assert not valid[dark].any()
@@ -84,6 +84,8 @@ def test_frames_without_a_place_are_not_valid() -> None:
         assert found.facts["anchor_frame"] == first
         assert torch.equal(found.cameras.c2w[first], torch.eye(4, dtype=torch.float64))
         assert trajectory_error(found.cameras, orbit()[1]).ate_ratio < 0.05
+    with Colmap(min_registered=0.3, min_points=5000) as colmap, pytest.raises(EstimatorError, match="too few points"):
+        colmap.estimate(rgb)
     with Colmap(min_registered=0.95) as colmap, pytest.raises(EstimatorError, match="of 17; expected at least 95%"):
         colmap.estimate(rgb)
 

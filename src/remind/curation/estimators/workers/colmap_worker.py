@@ -42,13 +42,14 @@ def _handle(task: str, parameters: dict[str, Any], folder: Path) -> Result:
     reconstruct = _map_globally if parameters["mapper"] == "global" else _map_incrementally
     found = reconstruct(pycolmap, parameters, images, database, models)
     known = pycolmap.Database.open(database)
-    features, pairs = known.num_keypoints() / len(rgb), known.num_verified_image_pairs()
+    features = known.num_keypoints() / len(rgb)
+    matches = known.num_inlier_matches() / max(1, known.num_matched_image_pairs())
     known.close()
-    seen = f"{features:.0f} features a picture, {pairs} pairs of pictures matched"
+    seen = f"{features:.0f} features a picture, {matches:.0f} matches a pair"
     if not found:
         raise ValueError(f"no reconstruction: too little texture, or no parallax ({seen})")
     best = max(found.values(), key=lambda model: model.num_reg_images())
-    return _answer(best, rgb.shape, parameters, features, pairs)
+    return _answer(best, rgb.shape, parameters, features, matches)
 
 
 def _match(pycolmap: Any, parameters: dict[str, Any], hw: tuple[int, int], images: Path, database: Path) -> None:
@@ -114,7 +115,7 @@ def _map_globally(
     return found
 
 
-def _answer(model: Any, shape: Any, parameters: dict[str, Any], features: float, pairs: int) -> Result:
+def _answer(model: Any, shape: Any, parameters: dict[str, Any], features: float, matches: float) -> Result:
     frames = shape[0]
     w2c = np.tile(np.eye(3, 4), (frames, 1, 1))
     intrinsics_px = np.ones((frames, 4))
@@ -128,7 +129,7 @@ def _answer(model: Any, shape: Any, parameters: dict[str, Any], features: float,
     facts = {
         "registered": int(valid.sum()),
         "features_per_frame": round(features, 1),
-        "matched_pairs": int(pairs),
+        "matches_per_pair": round(matches, 1),
         "points": int(model.num_points3D()),
         "reprojection_error_px": round(float(model.compute_mean_reprojection_error()), 4),
     }
