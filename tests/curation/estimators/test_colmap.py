@@ -75,7 +75,7 @@ def test_frames_without_a_place_are_not_valid() -> None:
     rgb = orbit()[0].clone()
     dark = [0, 1, 9, 10, 11]
     rgb[dark] = 0
-    with Colmap(min_registered=0.3) as colmap:
+    with Colmap(min_registered=0.3, min_points=100) as colmap:
         found = colmap.estimate(rgb)
         valid = found.cameras.valid
         assert not valid[dark].any()
@@ -84,6 +84,8 @@ def test_frames_without_a_place_are_not_valid() -> None:
         assert found.facts["anchor_frame"] == first
         assert torch.equal(found.cameras.c2w[first], torch.eye(4, dtype=torch.float64))
         assert trajectory_error(found.cameras, orbit()[1]).ate_ratio < 0.05
+    with Colmap(min_registered=0.3, min_points=5000) as colmap, pytest.raises(EstimatorError, match="too few points"):
+        colmap.estimate(rgb)
     with Colmap(min_registered=0.95) as colmap, pytest.raises(EstimatorError, match="of 17; expected at least 95%"):
         colmap.estimate(rgb)
 
@@ -116,3 +118,15 @@ def test_options_are_checked() -> None:
     for options in ({"overlap": 0}, {"max_side_px": 10}, {"min_registered": 1.5}, {"seed": -1}, {"focal_px": 0.0}):
         with pytest.raises(InputError, match=r"out of range|no focal length"):
             Colmap(**options)  # type: ignore[arg-type]
+
+
+def test_global_mapping_finds_the_same_path() -> None:
+    true = orbit()[1]
+    found = estimate_poses(orbit()[0], 16.0, mapper="global", focal_px=float(true.intrinsics_px[0, 0]))
+    error = trajectory_error(found.cameras, true)
+    assert error.num_frames == N
+    assert error.ate_ratio < 0.02
+    assert error.max_rotation_deg < 2
+    assert found.facts["mapper"] == "global"
+    again = estimate_poses(orbit()[0], 16.0, mapper="global", focal_px=float(true.intrinsics_px[0, 0]))
+    assert torch.equal(again.cameras.c2w, found.cameras.c2w)

@@ -223,3 +223,13 @@ def test_trajectories_are_compared_up_to_a_similarity() -> None:
     assert inverse.max_rotation_deg > 5
     with pytest.raises(InputError, match="too few common frames"):
         trajectory_error(true[:2], true[:2])
+
+
+def test_a_mirrored_path_has_no_scale() -> None:
+    """Poses read the wrong way round move against the true ones; no similarity makes up for that."""
+    true = moving_cameras(9, (60, 100))
+    backwards = true.c2w.clone()
+    backwards[:, :3, 3] *= -1
+    error = trajectory_error(type(true)(backwards, true.intrinsics_px, true.hw, true.valid), true)
+    assert error.scale == 0
+    assert error.ate_ratio > 0.2

@@ -39,15 +39,17 @@ def _handle(task: str, parameters: dict[str, Any], folder: Path) -> Result:
         pycolmap.Bitmap.from_array(np.ascontiguousarray(picture)).write(images / f"{i:06d}.png")
     pycolmap.set_random_seed(parameters["seed"])
     _match(pycolmap, parameters, rgb.shape[1:3], images, database)
-    found = _map(pycolmap, parameters, images, database, models)
+    reconstruct = _map_globally if parameters["mapper"] == "global" else _map_incrementally
+    found = reconstruct(pycolmap, parameters, images, database, models)
     known = pycolmap.Database.open(database)
-    features, pairs = known.num_keypoints() / len(rgb), known.num_verified_image_pairs()
+    features = known.num_keypoints() / len(rgb)
+    matches = known.num_inlier_matches() / max(1, known.num_matched_image_pairs())
     known.close()
-    seen = f"{features:.0f} features a picture, {pairs} pairs of pictures matched"
+    seen = f"{features:.0f} features a picture, {matches:.0f} matches a pair"
     if not found:
         raise ValueError(f"no reconstruction: too little texture, or no parallax ({seen})")
     best = max(found.values(), key=lambda model: model.num_reg_images())
-    return _answer(best, rgb.shape, parameters, features, pairs)
+    return _answer(best, rgb.shape, parameters, features, matches)
 
 
 def _match(pycolmap: Any, parameters: dict[str, Any], hw: tuple[int, int], images: Path, database: Path) -> None:
@@ -78,7 +80,9 @@ def _known_camera(model: str, focal_px: float, hw: tuple[int, int]) -> str:
     return ",".join(str(float(value)) for value in (*focal, hw[1] / 2, hw[0] / 2, *distortion))
 
 
-def _map(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path) -> dict[int, Any]:
+def _map_incrementally(
+    pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path
+) -> dict[int, Any]:
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = 1, parameters["seed"]
     options.mapper.num_threads, options.mapper.random_seed = 1, parameters["seed"]
@@ -95,7 +99,23 @@ def _map(pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path
     return found
 
 
-def _answer(model: Any, shape: Any, parameters: dict[str, Any], features: float, pairs: int) -> Result:
+def _map_globally(
+    pycolmap: Any, parameters: dict[str, Any], images: Path, database: Path, models: Path
+) -> dict[int, Any]:
+    options = pycolmap.GlobalPipelineOptions()
+    for part in (options, options.mapper):
+        part.num_threads, part.random_seed = 1, parameters["seed"]
+    for part in (options.mapper.rotation_averaging, options.mapper.global_positioning, options.mapper.retriangulation):
+        part.random_seed = parameters["seed"]
+    options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
+    options.mapper.bundle_adjustment.refine_focal_length = parameters["focal_px"] is None
+    retriangulation = options.mapper.retriangulation
+    retriangulation.min_focal_length_ratio, retriangulation.max_focal_length_ratio = _FOCAL_RATIO
+    found: dict[int, Any] = pycolmap.global_mapping(database, images, models, options)
+    return found
+
+
+def _answer(model: Any, shape: Any, parameters: dict[str, Any], features: float, matches: float) -> Result:
     frames = shape[0]
     w2c = np.tile(np.eye(3, 4), (frames, 1, 1))
     intrinsics_px = np.ones((frames, 4))
@@ -109,7 +129,7 @@ def _answer(model: Any, shape: Any, parameters: dict[str, Any], features: float,
     facts = {
         "registered": int(valid.sum()),
         "features_per_frame": round(features, 1),
-        "matched_pairs": int(pairs),
+        "matches_per_pair": round(matches, 1),
         "points": int(model.num_points3D()),
         "reprojection_error_px": round(float(model.compute_mean_reprojection_error()), 4),
     }
