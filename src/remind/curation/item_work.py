@@ -40,7 +40,7 @@ from remind.data.interrupt import GivenStyle, InterruptionRecipe, sample_composi
 from remind.data.memory_clip import MemoryClip
 from remind.data.motion import Motion, why_static
 from remind.data.store_format import ClipFacts
-from remind.data.video_io import decode, decode_all, encode_mp4, probe
+from remind.data.video_io import decode, encode_mp4
 from remind.errors import VideoError
 from remind.frame_graph import Interruption
 from remind.prompt_schedule import chunk_prompts
@@ -149,7 +149,7 @@ class _ItemWork:
         found = self.memo.run(SCAN, self.item.item_id, self.sha256, self._scan)
         windows = [Window(**{**w, "time_base": tuple(w["time_base"])}) for w in found["windows"]]
         for shot in found["short"]:
-            name = self.item.item_id if found["shots"] == 1 else f"{self.item.item_id}#{shot['start_s']:.2f}s"
+            name = self.item.item_id if found["num_shots"] == 1 else f"{self.item.item_id}#{shot['start_s']:.2f}s"
             self.dropped.append(Dropped(name, "window", shot["reason"]))
         return _Source(self.item, self.sha256, windows, found["first_pts"], tuple(found["hw"]), found["fps"])
 
@@ -161,13 +161,7 @@ class _ItemWork:
         return fetch(self.item.media, self.worker.scratch, FetchLimits(max_bytes=self.options.limits.max_bytes))
 
     def _scan(self) -> dict[str, Any]:
-        path, options = self._path(), self.options
-        info = probe(path, limits=options.limits)
-        first = next(decode(path, limits=options.limits))
-        windows, short = scan(path, options.scan, self._encode_if_kept)
-        shots = len({w.shot for w in windows}) + len(short)
-        return {"windows": [asdict(w) for w in windows], "short": [asdict(s) for s in short], "shots": shots,
-                "first_pts": first.pts, "hw": info.hw, "fps": float(info.fps or options.fps)}  # fmt: skip
+        return asdict(scan(self._path(), self.options.scan, self._encode_if_kept))
 
     def _encode_if_kept(self, window: Window, rgb: Frames) -> None:
         if why_dropped(window, self.options) is None:
@@ -282,8 +276,9 @@ class _ItemWork:
         record = unknown(verdict) if digest is None else CameraRecord.from_bytes(self.worker.blobs.get(digest), verdict)
         clip_id = f"{self.sha256[:16]}-{window.number:05d}"
         event, caption = self._event(window, annotation)
-        clean = Clip(decode_all(rgb_mp4)[:, : self.options.hw[0], : self.options.hw[1]], float(self.options.fps),
-                     record.cameras, caption=caption, clip_id=clip_id)  # fmt: skip
+        # The pictures are in `rgb_mp4`; one that takes no memory has their shape.
+        shape = torch.zeros(1, 1, 1, 3, dtype=torch.uint8).expand(self.options.num_frames, *self.options.hw, 3)
+        clean = Clip(shape, float(self.options.fps), record.cameras, caption=caption, clip_id=clip_id)
         media = self.item.media
         memory_clip = MemoryClip(
             clean, recipe, chunk_prompts(caption, recipe.schedule(len(clean))),

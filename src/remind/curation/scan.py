@@ -81,6 +81,26 @@ class ScanOptions:
     limits: VideoLimits
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What a file holds.
+
+    Args:
+        windows: in order of time.
+        short: shots that hold none.
+        num_shots: in all.
+        first_pts: of the first picture.
+        hw, fps: of the video; its average rate, or the clock's where the file states none.
+    """
+
+    windows: tuple[Window, ...]
+    short: tuple[ShortShot, ...]
+    num_shots: int
+    first_pts: int
+    hw: tuple[int, int]
+    fps: float
+
+
 class _Shot:
     """The clock of one shot and the frames of the window that is being filled."""
 
@@ -113,7 +133,7 @@ class _Shot:
 
 def scan(
     path: Path, options: ScanOptions, each: Callable[[Window, Frames], None] | None = None
-) -> tuple[list[Window], list[ShortShot]]:
+) -> Scan:
     """Find and measure all windows of a file.
 
     Args:
@@ -122,12 +142,13 @@ def scan(
     Raises:
         VideoError: a file that does not decode to its end.
     """
-    time_base = probe(path, limits=options.limits).time_base
+    info = probe(path, limits=options.limits)
+    time_base = info.time_base
     detect = _cut_detector(path, options)
     windows: list[Window] = []
     short: list[ShortShot] = []
     shot: _Shot | None = None
-    end_pts = 0
+    first_pts = end_pts = 0
 
     def advance(pts: int) -> None:
         assert shot is not None
@@ -148,7 +169,9 @@ def scan(
         if shot is not None:
             advance(picture.pts)
         if is_cut or shot is None:
-            if shot is not None:
+            if shot is None:
+                first_pts = picture.pts
+            else:
                 close(picture.pts)
             shot = _Shot(0 if shot is None else shot.number + 1, picture.pts, time_base, options)
         shot.show(picture)
@@ -156,7 +179,8 @@ def scan(
     if shot is not None:
         advance(end_pts)
         close(end_pts)
-    return windows, short
+    num_shots = 0 if shot is None else shot.number + 1
+    return Scan(tuple(windows), tuple(short), num_shots, first_pts, info.hw, float(info.fps or options.fps))
 
 
 def _cut_detector(path: Path, options: ScanOptions) -> Callable[[Picture], bool]:

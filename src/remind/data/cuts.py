@@ -18,7 +18,7 @@ from remind.data.video_io import DEFAULT_LIMITS, Picture, Source, VideoLimits, d
 from remind.errors import InputError
 
 # Longest side that the detector looks at. It compares mean colours, which survive being made small.
-_DETECTOR_SIDE_PX = 192
+_DETECTOR_SIDE_PX = 128
 
 
 @dataclass(frozen=True)

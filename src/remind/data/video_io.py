@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -84,6 +84,20 @@ class VideoInfo:
     has_audio: bool
 
 
+class Scaler:
+    """Converts the frames of one stream; setting a conversion up costs more than doing it, so each is kept."""
+
+    def __init__(self) -> None:
+        self._conversions: dict[object, VideoReformatter] = {}
+
+    def __call__(
+        self, frame: av.VideoFrame, hw: tuple[int, int], pixel_format: str, interpolation: Interpolation
+    ) -> av.VideoFrame:
+        """The frame at another size, in another format."""
+        conversion = self._conversions.setdefault((hw, pixel_format, interpolation), VideoReformatter())
+        return conversion.reformat(frame, hw[1], hw[0], pixel_format, interpolation=interpolation)
+
+
 @dataclass(frozen=True)
 class Picture:
     """One decoded frame at its time; turned to RGB only when somebody looks.
@@ -98,6 +112,7 @@ class Picture:
     duration: int
     pixel_aspect: Fraction
     frame: av.VideoFrame = field(repr=False)
+    scaler: Scaler = field(repr=False, default_factory=lambda: Scaler())
 
     def display_hw(self) -> tuple[int, int]:
         """Upright size with square pixels."""
@@ -113,9 +128,7 @@ class Picture:
         turns = _quarter_turns(self.frame)
         height, width = (cover[1], cover[0]) if turns % 2 else cover
         method = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
-        converted = self.frame.reformat(
-            width=width, height=height, format="rgb24", interpolation=method | _EXACT
-        )
+        converted = self.scaler(self.frame, (height, width), "rgb24", method | _EXACT)
         upright = np.rot90(converted.to_ndarray(), turns)
         top, left = (cover[0] - target[0]) // 2, (cover[1] - target[1]) // 2
         return np.ascontiguousarray(upright[top : top + target[0], left : left + target[1]])
@@ -126,7 +139,7 @@ class Picture:
         scale = min(1.0, side_px / max(self.frame.height, self.frame.width))
         height, width = (max(1, round(side * scale)) for side in (self.frame.height, self.frame.width))
         rough = Interpolation.FAST_BILINEAR
-        return self.frame.reformat(width=width, height=height, format="bgr24", interpolation=rough).to_ndarray()
+        return self.scaler(self.frame, (height, width), "bgr24", rough).to_ndarray()
 
 
 @dataclass(frozen=True)
@@ -364,7 +377,8 @@ def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> by
     if rgb.shape[0] == 0:
         raise VideoError("cannot write a video without frames", got=tuple(rgb.shape))
     frames = rgb.cpu().numpy()
-    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
+    if frames.shape[1] % 2 or frames.shape[2] % 2:
+        frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
     rate = Fraction(fps).limit_denominator(1001)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
@@ -374,10 +388,11 @@ def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> by
         context.gop_size, context.thread_count = KEYFRAME_INTERVAL, 1
         context.options = {"crf": str(crf), "preset": "veryfast", **_SAME_BYTES}
         context.colorspace = context.color_primaries = context.color_trc = _BT709
+        conversion = VideoReformatter()
         for image in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            converted = frame.reformat(
-                format="yuv420p", dst_colorspace="ITU709", interpolation=Interpolation.AREA | _EXACT
+            converted = conversion.reformat(
+                frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, interpolation=Interpolation.AREA | _EXACT
             )
             container.mux(stream.encode(converted))
         container.mux(stream.encode(None))
@@ -478,7 +493,7 @@ def _pictures(
     declared = _declared_duration(container, stream)
     _check_bounds(source, limits, pixels=stream.width * stream.height, duration_s=declared)
     aspect = Fraction(stream.sample_aspect_ratio or 1)
-    begin = stream.start_time
+    begin, scaler = stream.start_time, Scaler()
     last: Picture | None = None
     try:
         for frame in container.decode(stream):
@@ -497,7 +512,7 @@ def _pictures(
             if last is not None and pts <= last.pts:
                 continue  # a stamp that goes back belongs to no time
             begin = pts if begin is None else begin
-            last = Picture(pts, frame.duration or usual, aspect, frame)
+            last = Picture(pts, frame.duration or usual, aspect, frame, scaler)
             elapsed = (pts - begin) * time_base
             _check_bounds(source, limits, pixels=frame.width * frame.height, duration_s=elapsed)
             yield last
