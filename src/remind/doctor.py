@@ -49,6 +49,9 @@ _WAN = "pip install 'remind-video[wan]'"
 OPTIONAL_PACKAGES = (
     OptionalPackage("scenedetect", "remind data build", _DATA),
     OptionalPackage("cv2", "remind data build", _DATA),
+    OptionalPackage("httpx2", "remind data build --vlm-url", _DATA),
+    OptionalPackage("pycolmap", "remind data build --cameras colmap", "pip install 'remind-video[camera]'"),
+    OptionalPackage("ray", "remind data build --engine ray", "pip install 'remind-video[ray]'"),
     OptionalPackage("diffusers", "Wan VAE and text encoder", _WAN),
     OptionalPackage("transformers", "Wan VAE and text encoder", _WAN),
     OptionalPackage("pytest", "tests", _DEV),
@@ -57,6 +60,7 @@ OPTIONAL_PACKAGES = (
     OptionalPackage("xdist", "tests", _DEV),
     OptionalPackage("diffusers", "tests", _DEV),
     OptionalPackage("accelerate", "tests", _DEV),
+    OptionalPackage("mlcroissant", "tests", _DEV),
     OptionalPackage("ruff", "lint", _DEV),
     OptionalPackage("mypy", "lint", _DEV),
     OptionalPackage("importlinter", "lint", _DEV),

@@ -7,6 +7,7 @@ blobs and gives back plain data. It has no other state, so killing it loses only
 from __future__ import annotations
 
 import hashlib
+import traceback
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -41,7 +42,7 @@ from remind.data.memory_clip import MemoryClip
 from remind.data.motion import Motion, why_static
 from remind.data.store_format import ClipFacts
 from remind.data.video_io import decode, encode_mp4
-from remind.errors import VideoError
+from remind.errors import RemindError, VideoError
 from remind.frame_graph import Interruption
 from remind.prompt_schedule import chunk_prompts
 
@@ -132,6 +133,10 @@ class _ItemWork:
                     self.failed.append(Quarantined(failure.unit, failure.stage, failure.reason))
         except Failed as failure:
             self.failed.append(Quarantined(failure.unit, failure.stage, failure.reason))
+        except (RemindError, MemoryError):
+            raise
+        except Exception as error:  # ours or a library's fault: one video must not end a run of a million
+            self.failed.append(Quarantined(self.item.item_id, "internal", _where(error)))
         return Outcome(self.task.number, self.item.item_id, self.sha256, tuple(self.memo.new), tuple(self.clips),
                        tuple(self.dropped), tuple(self.failed), tuple(sorted(self.blobs)))  # fmt: skip
 
@@ -311,6 +316,13 @@ class _ItemWork:
         event = Event(types=types, groups=taxonomy.groups_of((*types, *self.item.tags)), flow=flow,
                       judged_by="world" if is_world else "no_vlm")  # fmt: skip
         return event, self.item.caption
+
+
+def _where(error: Exception) -> str:
+    """An unexpected error in one line that a bug report can quote."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())[:300]
+    return f"unexpected {type(error).__name__}: {said} at {Path(last.filename).name}:{last.lineno} in {last.name}"
 
 
 @lru_cache(maxsize=1)

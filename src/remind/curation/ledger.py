@@ -174,6 +174,10 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_SCHEMA)
         db.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise StoreError("the ledger cannot be written", got=f"{path}: {error}",
+                         fix="free some space, or wait for whoever uses it") from None
     except sqlite3.DatabaseError as error:
         db.close()
         raise StoreError("the ledger is damaged", got=f"{path}: {error}",

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from remind.data.cuts import CutDetector, find_soft_transition
+from remind.data.cuts import THUMBNAIL_PX, CutDetector, find_soft_transition
 from remind.data.cuts_transnet import transnet_cuts
-from remind.data.motion import measure_motion, thumbnails
+from remind.data.motion import measure_motion
 from remind.data.optical_flow import measure_flow
 from remind.data.video_io import Picture, VideoLimits, decode, probe
 
@@ -108,23 +108,27 @@ class _Shot:
         self.number, self.start_pts, self.options, self.time_base = number, start_pts, options, time_base
         self.num_pictures, self.num_windows, self.tick = 0, 0, 0
         self.shown: Picture | None = None
+        self._small: np.ndarray | None = None
         self._rgb: np.ndarray | None = None
-        self.frames: list[tuple[int, np.ndarray]] = []  # pts and picture of each tick
+        self._pts_per_tick = 1 / (time_base * options.fps)
+        self.frames: list[tuple[int, np.ndarray, np.ndarray]] = []  # of each tick: pts, picture, thumbnail
 
-    def show(self, picture: Picture) -> None:
-        self.shown, self._rgb = picture, None
+    def show(self, picture: Picture, thumbnail: np.ndarray) -> None:
+        self.shown, self._small, self._rgb = picture, thumbnail, None
         self.num_pictures += 1
 
     def until(self, pts: int) -> Iterator[Frames]:
         """Go on to this time, the present picture on screen; whole windows come out as they fill."""
-        while self.shown is not None and self.start_pts + self.tick / (self.time_base * self.options.fps) < pts:
+        per_tick, elapsed = self._pts_per_tick, pts - self.start_pts
+        while self.shown is not None and self.tick * per_tick.numerator < elapsed * per_tick.denominator:
             if self._rgb is None:
                 self._rgb = self.shown.rgb(self.options.hw)
-            self.frames.append((self.shown.pts, self._rgb))
+            assert self._small is not None
+            self.frames.append((self.shown.pts, self._rgb, self._small))
             self.tick += 1
             if len(self.frames) == self.options.num_frames:
                 self.num_windows += 1
-                yield torch.from_numpy(np.stack([rgb for _, rgb in self.frames]))
+                yield torch.from_numpy(np.stack([rgb for _, rgb, _ in self.frames]))
 
     def next_window(self, first: int) -> None:
         """Drop the first frames of the window that was filled."""
@@ -153,7 +157,7 @@ def scan(
     def advance(pts: int) -> None:
         assert shot is not None
         for rgb in shot.until(pts):
-            window, used = _measure(shot, rgb, len(windows), options)
+            window, used = _measure(shot, len(windows), options)
             windows.append(window)
             if each is not None:
                 each(window, rgb)
@@ -165,7 +169,8 @@ def scan(
             short.append(_short_shot(shot, pts))
 
     for picture in decode(path, limits=options.limits):
-        is_cut = detect(picture)
+        thumbnail = picture.thumbnail(THUMBNAIL_PX)
+        is_cut = detect(picture, thumbnail)
         if shot is not None:
             advance(picture.pts)
         if is_cut or shot is None:
@@ -174,7 +179,7 @@ def scan(
             else:
                 close(picture.pts)
             shot = _Shot(0 if shot is None else shot.number + 1, picture.pts, time_base, options)
-        shot.show(picture)
+        shot.show(picture, thumbnail)
         end_pts = picture.pts + picture.duration
     if shot is not None:
         advance(end_pts)
@@ -183,17 +188,21 @@ def scan(
     return Scan(tuple(windows), tuple(short), num_shots, first_pts, info.hw, float(info.fps or options.fps))
 
 
-def _cut_detector(path: Path, options: ScanOptions) -> Callable[[Picture], bool]:
+def _cut_detector(path: Path, options: ScanOptions) -> Callable[[Picture, np.ndarray], bool]:
     if options.cut_detector == "content":
-        return CutDetector(options.cut_threshold).is_cut
+        detector = CutDetector(options.cut_threshold)
+        return lambda picture, thumbnail: detector.is_cut(thumbnail)
     cuts = transnet_cuts(path, threshold=options.cut_threshold, limits=options.limits)
-    return lambda picture: picture.pts in cuts
+    return lambda picture, thumbnail: picture.pts in cuts
 
 
-def _measure(shot: _Shot, rgb: Frames, number: int, options: ScanOptions) -> tuple[Window, int]:
-    """The window that is full now, and how many of its frames the next one does not share."""
-    pts = [at for at, _ in shot.frames]
-    small = thumbnails(rgb)
+def _measure(shot: _Shot, number: int, options: ScanOptions) -> tuple[Window, int]:
+    """The window that is full now, and how many of its frames the next one does not share.
+
+    Measured on thumbnails, so that what is kept does not depend on the size of the clips.
+    """
+    pts = [at for at, _, _ in shot.frames]
+    small = torch.from_numpy(np.stack([thumbnail for _, _, thumbnail in shot.frames]))
     faded = find_soft_transition(small, float(options.fps))
     used = len(pts) if faded is None else min(len(pts), faded + 1 + round(_AFTER_FADE_S * options.fps))
     scores = asdict(measure_motion(small)) | asdict(measure_flow(small, float(options.fps)))

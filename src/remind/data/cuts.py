@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from remind.data.video_io import DEFAULT_LIMITS, Picture, Source, VideoLimits, decode
+from remind.data.video_io import DEFAULT_LIMITS, Source, VideoLimits, decode
 from remind.errors import InputError
 
-# Longest side that the detector looks at. It compares mean colours, which survive being made small.
-_DETECTOR_SIDE_PX = 128
+THUMBNAIL_PX = 112
+"""Longest side of the pictures that cuts and motion are looked for in: what counts there survives being made small."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def detect_shots(
     starts: list[tuple[int, int]] = []  # pts and number of the first picture of each shot
     stop_pts, number = 0, 0
     for number, picture in enumerate(decode(source, limits=limits), start=1):
-        if detector.is_cut(picture) or number == 1:
+        if detector.is_cut(picture.thumbnail(THUMBNAIL_PX)) or number == 1:
             starts.append((picture.pts, number))
         stop_pts = picture.pts + picture.duration
     ends = [*starts[1:], (stop_pts, number + 1)]
@@ -88,11 +89,11 @@ class CutDetector:
         self._timecode = lambda number: FrameTimecode(number, fps=25.0)
         self._number = 0
 
-    def is_cut(self, picture: Picture) -> bool:
-        """Whether a shot begins with this picture; pictures in order of time."""
+    def is_cut(self, thumbnail: UInt8[np.ndarray, "h w 3"]) -> bool:
+        """Whether a shot begins with this picture, given as RGB of about `THUMBNAIL_PX`; pictures in order of time."""
         self._number += 1
-        small = picture.thumbnail_bgr(_DETECTOR_SIDE_PX)
-        return bool(self._detector.process_frame(self._timecode(self._number), small))
+        bgr = np.ascontiguousarray(thumbnail[..., ::-1])
+        return bool(self._detector.process_frame(self._timecode(self._number), bgr))
 
 
 # A soft transition is looked for on thumbnails of this side, over half of these spans to either side.

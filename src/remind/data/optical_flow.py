@@ -17,6 +17,7 @@ from torch import Tensor
 from remind.data.motion import opencv, thumbnails
 
 _SIDE_PX = 128  # longest side that flow is measured on
+_MIN_SIDE_PX = 16  # the estimator takes nothing smaller
 _LAG = 4  # frames between the two pictures of a pair: a quarter of a second at 16 fps, so that slow motion counts
 # Flow beyond the camera's, as a share of the picture's longest side a second, above which a pixel belongs to an object:
 # under it lies what compression and aperture leave over in still clips.
@@ -54,6 +55,9 @@ def measure_flow(rgb: UInt8[Tensor, "t h w 3"], fps: float) -> FlowStatistics:
     """
     cv2 = opencv()
     luma = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in thumbnails(rgb[::_LAG], _SIDE_PX).numpy()])
+    if min(luma.shape[1:]) < _MIN_SIDE_PX:
+        height, width = (max(_MIN_SIDE_PX, side) for side in luma.shape[1:])
+        luma = np.stack([cv2.resize(picture, (width, height)) for picture in luma])
     side, pair_s = max(luma.shape[1:]), _LAG / fps
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     areas, corners, touched = [], [], np.zeros(luma.shape[1:], bool)

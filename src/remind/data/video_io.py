@@ -134,12 +134,11 @@ class Picture:
         return np.ascontiguousarray(upright[top : top + target[0], left : left + target[1]])
 
 
-    def thumbnail_bgr(self, side_px: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Roughly scaled so that no side is longer, as stored and not turned: for statistics, four times as fast."""
+    def thumbnail(self, side_px: int) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB, antialiased, so small that no side is longer; as stored, not turned and not cut: for statistics."""
         scale = min(1.0, side_px / max(self.frame.height, self.frame.width))
         height, width = (max(1, round(side * scale)) for side in (self.frame.height, self.frame.width))
-        rough = Interpolation.FAST_BILINEAR
-        return self.scaler(self.frame, (height, width), "bgr24", rough).to_ndarray()
+        return self.scaler(self.frame, (height, width), "rgb24", Interpolation.AREA).to_ndarray()
 
 
 @dataclass(frozen=True)
