@@ -49,7 +49,7 @@ def bad_videos(folder: Path) -> dict[str, str]:
     write(folder / "backwards.mp4", moving_square(90, seed=4))
     cameras_npz(folder / "backwards.mp4.cameras.npz", np.tile(np.eye(4), (90, 1, 1)), focal=-50.0)
     return {"truncated.mp4": "not a video", "lying.mkv": "trunc", "empty.mp4": "empty", "html.mp4": "not a video",
-            "sound.m4a": "no video track", "large.mp4": "px", "mirrored.mp4": "rotation", "nan.mp4": "",
+            "sound.m4a": "no video track", "large.mp4": "too large", "mirrored.mp4": "rotation", "nan.mp4": "",
             "backwards.mp4": "focal"}  # fmt: skip
 
 
