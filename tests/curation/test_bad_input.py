@@ -64,7 +64,7 @@ def test_every_bad_file_has_its_reason_and_the_good_ones_go_through(tmp_path: Pa
         assert word in reasons[item], (item, reasons[item])
         assert "\n" not in reasons[item]
     assert {c.provenance.item_id for c in ClipStore.open(out)} == {"good.mp4"}
-    assert [d.item for d in report.dropped] == ["dot.mkv#0.00s"]  # one pixel moves nowhere
+    assert {d.item.split("#")[0] for d in report.dropped} == {"dot.mkv"}  # one pixel moves nowhere
     assert verify(out).ok
 
 
