@@ -60,7 +60,7 @@ def build(
         cut_detector: content (PySceneDetect) or transnetv2 (slower, finds gradual transitions too).
         vlm_url: An OpenAI-compatible server, e.g. http://localhost:8000/v1, whose model annotates every window and
             decides what is kept. Its key, if any, is read from REMIND_VLM_API_KEY.
-        vlm_model: The model's name there.
+        vlm_model: The model's name there; without VLM_URL the folder of a Qwen3-VL checkpoint to run here.
         cameras: given (by the source alone), or estimated where there are none: colmap (CPU, slow) or depth_anything.
         camera_command: How to start Depth Anything 3's worker: its interpreter and the worker script.
         view_hw: Store clips wider (HW) than what the model sees (this), so that it can look away.
@@ -74,16 +74,15 @@ def build(
     from remind.curation.source_kinds import SourceSpec
     from remind.data.interrupt import RecipeDistribution
 
-    if bool(vlm_url) != bool(vlm_model):
-        raise InputError("a VLM needs an address and a name", got=vlm_url or vlm_model,
-                         fix="give --vlm-url and --vlm-model, or neither")
+    if vlm_url and not vlm_model:
+        raise InputError("a VLM server may hold several models", got="--vlm-url alone", fix="add --vlm-model")
     motion = replace(MotionPolicy(), min_object_area=min_object_area)
     kinds = RecipeDistribution().kinds
     drawn = RecipeDistribution() if view_hw is None else RecipeDistribution(kinds=(*kinds, ("lookaway", 1.0)))
     options = BuildOptions(
         hw=hw, view_hw=view_hw, seed=seed, motion=motion, interruptions=drawn, cut_detector=cut_detector,
         cut_threshold=27.0 if cut_detector == "content" else 0.5, cameras=cameras, camera_command=camera_command,
-        vlm=VlmChoice(vlm_url, vlm_model) if vlm_url else None,
+        vlm=VlmChoice(vlm_url, vlm_model) if vlm_model else None,
     )  # fmt: skip
     spec = SourceSpec(kind, source, companion)
     if dry_run:

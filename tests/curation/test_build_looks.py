@@ -28,6 +28,7 @@ from tests.curation.test_pipeline import work_done
 from tests.curation.textured_stage import FOV_DEG, HW, render_stage
 from tests.data.make_video import moving_square, write
 from tests.vlm.chat_server import say, serving
+from tests.vlm.make_tiny_qwen import save_tiny_qwen
 
 ANSWER = {
     "has_cut": False, "cut_time_s": None, "events": ["ball_rolling"], "occupancy": 0.25, "visible_share": 1,
@@ -46,7 +47,7 @@ def videos(folder: Path, count: int = 2) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remind.curation.pipeline.RequestLimits", lambda **_: RequestLimits(max_attempts=1))
+    monkeypatch.setattr("remind.curation.window_annotation.RequestLimits", lambda **_: RequestLimits(max_attempts=1))
 
 
 def options(url: str) -> BuildOptions:
@@ -175,3 +176,13 @@ def test_a_camera_that_looks_away_and_back_is_the_interruption(tmp_path: Path) -
     assert event.stop <= 60
     assert event.hidden_start < 40 < event.hidden_stop
     assert "given as store_npz" in clip.provenance.verdicts["cameras"]
+
+
+def test_a_checkpoint_in_this_process_annotates_too(tmp_path: Path) -> None:
+    """A Qwen3-VL of the real class, tiny, whose weights were made to say one thing."""
+    folder = save_tiny_qwen(tmp_path / "tiny-qwen", answer=json.dumps(ANSWER))
+    out = tmp_path / "out"
+    build_store(videos(tmp_path / "in", 1), out, BuildOptions(hw=(32, 32), vlm=VlmChoice("", str(folder), side_px=64)))
+    (clip,) = ClipStore.open(out)
+    assert clip.clean.caption == "A square slides to the right."
+    assert clip.event.annotation["question"]["model"] == "tiny-qwen"

@@ -40,8 +40,8 @@ class VlmChoice:
     """Which vision-language model annotates. Its key, if it has one, is no option: options are written down.
 
     Args:
-        base_url: of an OpenAI-compatible server, e.g. http://localhost:8000/v1.
-        model: as the server names it.
+        base_url: of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty for a model in this process.
+        model: as the server names it, or the folder of a Qwen3-VL checkpoint.
         side_px: longest side of the pictures it is shown, 64..2048.
     """
 

@@ -36,7 +36,6 @@ from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.cuts import CutDetector
 from remind.data.motion import opencv
 from remind.errors import InputError, StoreError
-from remind.vlm import OpenAICompatibleVLM, RequestLimits
 
 WORK = ".work"
 LEDGER = f"{WORK}/ledger.sqlite"
@@ -238,9 +237,8 @@ def _look(options: BuildOptions, workers: int) -> Look | None:
     """The model that annotates; its key comes from REMIND_VLM_API_KEY and is written nowhere."""
     if options.vlm is None:
         return None
-    limits = RequestLimits(max_concurrent=max(1, RequestLimits().max_concurrent // workers))
-    key = os.environ.get("REMIND_VLM_API_KEY")
-    return Look(OpenAICompatibleVLM(options.vlm.base_url, options.vlm.model, key, limits=limits), options.vlm.side_px)
+    choice, key = options.vlm, os.environ.get("REMIND_VLM_API_KEY")
+    return Look(choice.base_url, choice.model, choice.side_px, key, max(1, Look.max_concurrent // workers))
 
 
 def _check_out(out: Path) -> None:
