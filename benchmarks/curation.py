@@ -22,7 +22,8 @@ import av
 import torch
 import tyro
 
-from remind.curation.options import BuildOptions, MotionPolicy
+from remind.curation.motion_policy import MotionPolicy
+from remind.curation.options import BuildOptions
 from remind.curation.pipeline import build_store
 from remind.data.video_io import decode_all, write_video
 from remind.training.launch import git_commit, machine_facts
@@ -98,7 +99,8 @@ def scaling(files: list[Path], copies: int = 8) -> dict[str, float]:
 
 def peak_mib(path: Path, hw: tuple[int, int]) -> int:
     """Most memory that a process which builds from one video has held, imports included."""
-    code = ("import sys; from pathlib import Path; from remind.curation.options import BuildOptions, MotionPolicy; "
+    code = ("import sys; from pathlib import Path; from remind.curation.motion_policy import MotionPolicy; "
+            "from remind.curation.options import BuildOptions; "
             "from remind.curation.pipeline import build_store; h, w = map(int, sys.argv[3:]); "
             "options = BuildOptions(hw=(h, w), motion=MotionPolicy(0, 0, 0, 0)); "
             "build_store(Path(sys.argv[1]), Path(sys.argv[2]), options); "

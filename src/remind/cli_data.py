@@ -69,7 +69,8 @@ def build(
     """
     from rich.console import Console
 
-    from remind.curation.options import BuildOptions, MotionPolicy, VlmChoice
+    from remind.curation.motion_policy import MotionPolicy
+    from remind.curation.options import BuildOptions, VlmChoice
     from remind.curation.pipeline import build_store
     from remind.curation.source_kinds import SourceSpec
     from remind.data.interrupt import RecipeDistribution

@@ -14,7 +14,8 @@ from remind.clip import Cameras
 from remind.curation.annotation import FLAGS
 from remind.curation.estimators.contract import EstimatorSetupError
 from remind.curation.estimators.estimate import trajectory_error
-from remind.curation.options import BuildOptions, MotionPolicy, VlmChoice
+from remind.curation.motion_policy import MotionPolicy
+from remind.curation.options import BuildOptions, VlmChoice
 from remind.curation.pipeline import build_store
 from remind.data.clip_store import ClipStore
 from remind.data.store_check import verify

@@ -22,7 +22,8 @@ from rich.console import Console
 from remind.curation.build_report import BuildReport
 from remind.curation.engines import Engine
 from remind.curation.ledger import Ledger
-from remind.curation.options import BuildOptions, MotionPolicy
+from remind.curation.motion_policy import MotionPolicy
+from remind.curation.options import BuildOptions
 from remind.curation.pipeline import LEDGER, build_store, explain, retry
 from remind.curation.source_kinds import SourceSpec
 from remind.data.clip_store import ClipStore
@@ -361,10 +362,13 @@ def test_world_scenes_come_with_all_that_is_known(tmp_path: Path) -> None:
         assert clip.clean.cameras is not None
         assert clip.clean.cameras.valid.all()
         assert clip.states is not None
+        assert clip.depth is not None
+        assert clip.depth.hw == (32, 32)
         assert clip.event.judged_by == "world"
         assert clip.provenance.licence == "Apache-2.0"
     assert verify(out).ok
     assert build_store(SourceSpec("world", "0:3"), out, SMALL) == report
+    assert list(work_done(out)) == [1]
 
 
 def test_odd_but_honest_videos_go_through(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def store(folder: Path, moving_video: Path) -> Path:
     (moving_video.parent / "words.mp4").write_text("not a video")
     done = remind("data", "build", "--source", moving_video.parent, "--out", folder / "store",
                   "--hw", 32, 32, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr  # the store is there; two files could not be read
+    assert "failed 2 (scan 2)" in done.stdout
+    assert "remind data retry" in done.stderr
     return folder / "store"
 
 
@@ -59,9 +61,51 @@ def run(folder: Path, store: Path) -> Path:
 def test_a_folder_with_bad_files_becomes_a_store(store: Path) -> None:
     report = json.loads((store / "report.json").read_text())
     assert report["kept"] >= 1
-    assert {d["item"] for d in report["dropped"]} >= {"empty.mp4", "words.mp4"}
-    assert all(d["stage"] and d["reason"] for d in report["dropped"])
+    assert {f["item"] for f in report["failed"]} == {"empty.mp4", "words.mp4"}
+    assert all(f["stage"] and f["reason"] for f in report["failed"])
     assert (store / "index.parquet").is_file()
+
+
+def test_a_store_can_be_looked_at_checked_and_passed_on(folder: Path, store: Path) -> None:
+    said = remind("data", "explain", store, "words", cwd=folder)
+    assert "failed by scan: words.mp4" in said.stdout
+    assert "not a video" in said.stdout
+    shown = remind("data", "inspect", store, 0, "--out", "clip.png", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    assert (folder / "clip.png").read_bytes()[:4] == b"\x89PNG"
+    assert "recovery" in shown.stdout
+    counted = remind("data", "stats", store, "--json", "stats.json", "--figure", "stats.svg", cwd=folder)
+    assert counted.returncode == 0, counted.stderr
+    assert json.loads((folder / "stats.json").read_text())
+    assert "Monotonic state" in counted.stdout
+    checked = remind("data", "verify", store, "--workers", 1, cwd=folder)
+    assert checked.returncode == 0, checked.stdout
+    latents = remind("data", "latents", store, "--out", "latents", "--variants", 2, cwd=folder)
+    assert latents.returncode == 0, latents.stderr
+    assert "encoded 3, kept 0" in latents.stdout
+    released = remind("data", "release", store, "--out", "release", cwd=folder)
+    assert released.returncode == 0, released.stderr
+    assert {"README.md", "clips.parquet", "croissant.json"} <= {p.name for p in (folder / "release").iterdir()}
+
+
+def test_the_taxonomy_can_be_searched_and_gives_prompts(folder: Path) -> None:
+    found = remind("data", "taxonomy", "pouring tea", cwd=folder)
+    assert "hot_drink_pouring" in found.stdout
+    one = remind("data", "taxonomy", "--id", "door_opening", cwd=folder)
+    assert "discrete" in one.stdout
+    made = remind("data", "prompts", "--out", "prompts.jsonl", "--types", "door_opening", "--per-type", 3, cwd=folder)
+    assert "wrote 3 prompts" in made.stdout, made.stderr
+    assert len((folder / "prompts.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_build_can_be_asked_what_it_would_read(folder: Path, store: Path) -> None:
+    dry = remind("data", "build", "--source", folder / "videos", "--out", folder / "never", "--dry-run", cwd=folder)
+    assert "3 items from local" in dry.stdout, dry.stderr
+    assert not (folder / "never").exists()
+    unknown = remind("data", "build", "--kind", "world", "--source", "x", "--out", folder / "never", cwd=folder)
+    assert unknown.returncode == 2
+    assert "FIRST_SEED:COUNT" in unknown.stderr
+    assert not (folder / "never").exists()
 
 
 def test_training_writes_a_checkpoint_that_says_where_it_comes_from(run: Path) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import traceback
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,24 @@ from remind.clip import Clip
 from remind.curation.annotate import PROMPT_VERSION
 from remind.curation.blobs import Blobs
 from remind.curation.build_report import Dropped, Quarantined
+from remind.curation.clip_words import event_and_caption, provenance_of, taxonomy, taxonomy_key
 from remind.curation.item import FileMedia, SourceItem, WorldMedia
 from remind.curation.keep_policy import why_dropped as why_dropped_by_vlm
 from remind.curation.ledger import Result
 from remind.curation.loop_nodes import find_camera_loop
 from remind.curation.media import FetchLimits, content_sha256, fetch
+from remind.curation.motion_policy import why_dropped
 from remind.curation.options import BuildOptions
 from remind.curation.scan import Frames, Window, scan
 from remind.curation.sources.world import render_world_item, world_states
 from remind.curation.stages import ANNOTATE, CAMERAS, ENCODE, FETCH, INTERRUPT, PACK, SCAN, Failed, Memo
-from remind.curation.taxonomy import Taxonomy
-from remind.curation.window_annotation import Look, event_of, groups_of, read_annotation, why_no_answer
+from remind.curation.window_annotation import Look, groups_of, read_annotation, why_no_answer
 from remind.curation.window_cameras import CameraRecord, estimated_cameras, given_cameras, unknown
-from remind.curation.windows import read_window
+from remind.curation.windows import anchored, read_window
 from remind.data.clip_members import encode_members
-from remind.data.clip_records import Event, Provenance
 from remind.data.interrupt import Event as RecipeEvent
 from remind.data.interrupt import GivenStyle, InterruptionRecipe, sample_composition
-from remind.data.memory_clip import MemoryClip
-from remind.data.motion import Motion, why_static
+from remind.data.memory_clip import DepthMap, MemoryClip
 from remind.data.store_format import ClipFacts
 from remind.data.video_io import decode, encode_mp4
 from remind.errors import RemindError, VideoError
@@ -117,6 +115,7 @@ class _ItemWork:
         self.failed: list[Quarantined] = []
         self.sha256 = ""
         self.blobs: set[str] = set()
+        self._rendered: Clip | None = None
 
     def outcome(self) -> Outcome:
         try:
@@ -124,7 +123,7 @@ class _ItemWork:
             for window in () if source is None else source.windows:
                 assert source is not None
                 unit = source.unit(window)
-                if reason := why_dropped(window, self.options):
+                if reason := why_dropped(window, self.options.motion):
                     self.dropped.append(Dropped(unit, "cut" if window.transition_s is not None else "motion", reason))
                     continue
                 try:
@@ -169,7 +168,7 @@ class _ItemWork:
         return asdict(scan(self._path(), self.options.scan, self._encode_if_kept))
 
     def _encode_if_kept(self, window: Window, rgb: Frames) -> None:
-        if why_dropped(window, self.options) is None:
+        if why_dropped(window, self.options.motion) is None:
             self._rgb(window, f"{self.item.item_id}#{window.start_s:.2f}s", rgb)
 
     def _world(self) -> _Source:
@@ -178,17 +177,25 @@ class _ItemWork:
         assert isinstance(media, WorldMedia)
         if (media.hw, media.num_frames) != wanted:
             raise Failed(FETCH.name, self.item.item_id, f"a scene of {(media.hw, media.num_frames)}, not {wanted}")
-        clip = render_world_item(media)
-        self.sha256 = hashlib.sha256(clip.rgb.numpy().tobytes()).hexdigest()
-        window = Window(0, 0, 0, 0, 0, len(clip) - 1, (1, self.options.fps), len(clip), {})
-        return _Source(self.item, self.sha256, [window], 0, clip.hw, clip.fps, clip)
+        found = self.memo.run(FETCH, self.item.item_id, [self.item.describe(), self.worker.tools["remind-video"]],
+                              lambda: {"sha256": hashlib.sha256(self._scene().rgb.numpy().tobytes()).hexdigest()})
+        self.sha256 = found["sha256"]
+        window = Window(0, 0, 0, 0, 0, media.num_frames - 1, (1, self.options.fps), media.num_frames, {})
+        return _Source(self.item, self.sha256, [window], 0, media.hw, float(self.options.fps))
+
+    def _scene(self) -> Clip:
+        """The clip of a scene of the world, rendered when somebody needs it, once."""
+        if self._rendered is None:
+            assert isinstance(self.item.media, WorldMedia)
+            self._rendered = render_world_item(self.item.media)
+        return self._rendered
 
     # ------------------------------------------------------------------ a window becomes a clip
 
     def _window(self, source: _Source, window: Window, unit: str) -> None:
         there = self.worker.blobs.has
         place = [self.sha256, asdict(window)]
-        rgb_digest = self._rgb(window, unit, None if source.clip is None else source.clip.rgb)
+        rgb_digest = self._rgb(window, unit)
         self.blobs.add(rgb_digest)
         annotation = self._annotation(source, window, unit)
         if annotation is not None and (reason := self._why_dropped(annotation)):
@@ -197,25 +204,29 @@ class _ItemWork:
         rgb_mp4 = self.worker.blobs.get(rgb_digest)
         cameras = self.memo.run(
             CAMERAS, unit, [place, None if self.item.cameras is None else asdict(self.item.cameras), source.hw],
-            lambda: self._cameras(source, window, rgb_mp4), lambda p: p["digest"] is None or there(p["digest"]),
+            lambda: self._cameras(source, window), lambda p: p["digest"] is None or there(p["digest"]),
         )  # fmt: skip
         if cameras["digest"] is not None:
             self.blobs.add(cameras["digest"])
         recipe = self.memo.run(INTERRUPT, unit, [self.sha256, window.number, window.start_pts, cameras["digest"]],
                                lambda: self._recipe(window, cameras))  # fmt: skip
         packed = self.memo.run(
-            PACK, unit, [place, rgb_digest, annotation, cameras, recipe, self.item.describe(), self.worker.tools],
+            PACK, unit,
+            [place, rgb_digest, annotation, cameras, recipe, self.item.describe(), self.worker.tools, taxonomy_key()],
             lambda: self._pack(window, rgb_mp4, annotation, cameras, recipe),
             lambda p: all(there(digest) for digest in p["members"].values()),
         )  # fmt: skip
         self.blobs |= set(packed["members"].values())
         self.clips.append(PackedClip(packed["clip_id"], packed["members"], ClipFacts.from_row(packed["facts"])))
 
-    def _rgb(self, window: Window, unit: str, rgb: Frames | None) -> str:
-        """Digest of the window's rgb.mp4."""
+    def _rgb(self, window: Window, unit: str, rgb: Frames | None = None) -> str:
+        """Digest of the window's rgb.mp4; `rgb` are its pictures where they are in memory."""
 
         def encode() -> str:
-            frames = read_window(self._path(), window, self.options.scan) if rgb is None else rgb
+            if isinstance(self.item.media, WorldMedia):
+                frames = self._scene().rgb
+            else:
+                frames = read_window(self._path(), window, self.options.scan) if rgb is None else rgb
             data = encode_mp4(frames, Fraction(self.options.fps), crf=self.options.crf)
             found = sum(1 for _ in decode(data))  # what was written is what will be read
             if found != len(frames):
@@ -224,9 +235,13 @@ class _ItemWork:
 
         return str(self.memo.run(ENCODE, unit, [self.sha256, asdict(window)], encode, self.worker.blobs.has))
 
-    def _cameras(self, source: _Source, window: Window, rgb_mp4: bytes) -> dict[str, Any]:
-        if source.clip is not None:
-            record = CameraRecord(source.clip.cameras, None, "metric", "world: exact")
+    def _cameras(self, source: _Source, window: Window) -> dict[str, Any]:
+        if isinstance(self.item.media, WorldMedia):
+            scene = self._scene()
+            assert scene.cameras is not None
+            assert scene.depth is not None
+            depth = DepthMap(scene.depth.float(), scene.cameras.intrinsics_px)
+            record = CameraRecord(anchored(scene.cameras), None, "metric", "world: exact", depth)
         elif self.item.cameras is not None:
             record = given_cameras(self.item, self._path(), window, first_pts=source.first_pts, hw=source.hw,
                                    fps=source.fps, options=self.options)  # fmt: skip
@@ -239,13 +254,13 @@ class _ItemWork:
 
     def _annotation(self, source: _Source, window: Window, unit: str) -> str | None:
         """The record of what a VLM says; None where nobody is asked."""
-        look, taxonomy = self.worker.look, _taxonomy()
-        if look is None or source.clip is not None:
+        look, known = self.worker.look, taxonomy()
+        if look is None or isinstance(self.item.media, WorldMedia):
             return None
-        question = [PROMPT_VERSION, sorted(event.id for event in taxonomy.types)]
+        question = [PROMPT_VERSION, sorted(event.id for event in known.types)]
         record: str = self.memo.run(
             ANNOTATE, unit, [self.sha256, asdict(window), question],
-            lambda: look.at(self._path(), window, source.hw, self.options.scan, taxonomy),
+            lambda: look.at(self._path(), window, source.hw, self.options.scan, known),
         )  # fmt: skip
         if read_annotation(record) is None:
             raise Failed(ANNOTATE.name, unit, why_no_answer(record))
@@ -254,7 +269,7 @@ class _ItemWork:
     def _why_dropped(self, annotation: str) -> str | None:
         found = read_annotation(annotation)
         assert found is not None
-        return why_dropped_by_vlm(found.annotation, self.options.keep, groups_of(_taxonomy()))
+        return why_dropped_by_vlm(found.annotation, self.options.keep, groups_of(taxonomy()))
 
     def _recipe(self, window: Window, cameras: dict[str, Any]) -> str:
         """A camera that loops is an interruption by itself (ReMind F.2); otherwise drawn for the window's place alone,
@@ -280,14 +295,14 @@ class _ItemWork:
         digest, verdict = cameras["digest"], cameras["verdict"]
         record = unknown(verdict) if digest is None else CameraRecord.from_bytes(self.worker.blobs.get(digest), verdict)
         clip_id = f"{self.sha256[:16]}-{window.number:05d}"
-        event, caption = self._event(window, annotation)
+        event, caption = event_and_caption(self.item, window, annotation)
         # The pictures are in `rgb_mp4`; one that takes no memory has their shape.
         shape = torch.zeros(1, 1, 1, 3, dtype=torch.uint8).expand(self.options.num_frames, *self.options.hw, 3)
         clean = Clip(shape, float(self.options.fps), record.cameras, caption=caption, clip_id=clip_id)
         media = self.item.media
         memory_clip = MemoryClip(
             clean, recipe, chunk_prompts(caption, recipe.schedule(len(clean))),
-            self._provenance(window, cameras["verdict"]), event,
+            provenance_of(self.item, window, self.sha256, camera_verdict=verdict, tools=self.worker.tools), event,
             pose_conf=record.pose_conf, scale_kind=record.scale_kind, depth=record.depth,
             states=world_states(media) if isinstance(media, WorldMedia) else None,
         )  # fmt: skip
@@ -295,39 +310,12 @@ class _ItemWork:
         digests = {name: self.worker.blobs.put(data) for name, data in members.items()}
         return {"clip_id": clip_id, "members": digests, "facts": memory_clip.facts.to_row()}
 
-    def _provenance(self, window: Window, camera_verdict: str) -> Provenance:
-        item = self.item
-        return Provenance(
-            source=item.source, item_id=item.item_id, sha256=self.sha256, start_pts=window.start_pts,
-            stop_pts=window.stop_pts, time_base=window.time_base, shot=window.shot, scores=window.scores,
-            verdicts={"cameras": camera_verdict}, tool_versions=self.worker.tools, facts=dict(item.facts),
-            url=item.url, author=item.author, licence=item.licence, permission=item.permission,
-        )  # fmt: skip
-
-    def _event(self, window: Window, annotation: str | None) -> tuple[Event, str]:
-        """Event and caption: the model's, or where nobody looked those of the source."""
-        taxonomy = _taxonomy()
-        flow = {k: v for k, v in window.scores.items() if k not in ("mean_change", "moving_share")}
-        if annotation is not None and (found := read_annotation(annotation)) is not None:
-            return event_of(found, annotation, flow, taxonomy), found.annotation.caption.text
-        said = (*(tag for tag in self.item.tags if tag in taxonomy), *taxonomy.match(self.item.caption))
-        types = tuple(dict.fromkeys(said))
-        is_world = isinstance(self.item.media, WorldMedia)
-        event = Event(types=types, groups=taxonomy.groups_of((*types, *self.item.tags)), flow=flow,
-                      judged_by="world" if is_world else "no_vlm")  # fmt: skip
-        return event, self.item.caption
-
 
 def _where(error: Exception) -> str:
     """An unexpected error in one line that a bug report can quote."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     said = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {said} at {Path(last.filename).name}:{last.lineno} in {last.name}"
-
-
-@lru_cache(maxsize=1)
-def _taxonomy() -> Taxonomy:
-    return Taxonomy.load()
 
 
 def _stamp(item: SourceItem) -> list[int]:
@@ -341,7 +329,7 @@ def _stamp(item: SourceItem) -> list[int]:
 
 @dataclass(frozen=True)
 class _Source:
-    """An item that was read: its windows, and of the video the first pts, size and rate; `clip` of a rendered scene."""
+    """An item that was read: its windows, and of the video the first pts, size and rate."""
 
     item: SourceItem
     sha256: str
@@ -349,26 +337,6 @@ class _Source:
     first_pts: int
     hw: tuple[int, int]
     fps: float
-    clip: Clip | None = None
 
     def unit(self, window: Window) -> str:
         return f"{self.item.item_id}#{window.start_s:.2f}s"
-
-
-def why_dropped(window: Window, options: BuildOptions) -> str | None:
-    """A reason to leave a window out, from its numbers alone, or None. Source: ReMind F.1, thresholds our choice."""
-    if window.transition_s is not None:
-        return f"a dissolve or fade at {window.transition_s:.2f} s"
-    if not window.scores:  # a rendered scene: chosen, not found
-        return None
-    policy, scores = options.motion, window.scores
-    motion = Motion(scores["mean_change"], scores["moving_share"])
-    if reason := why_static(motion, min_change=policy.min_change, min_share=policy.min_moving_share):
-        return reason
-    if scores["object_area"] < policy.min_object_area:
-        return (f"little moves but the camera: {scores['object_area']:.1%} of the picture, "
-                f"at least {policy.min_object_area:.1%} is needed")  # fmt: skip
-    if scores["object_duration"] < policy.min_object_duration:
-        return (f"short: something moves for {scores['object_duration']:.0%} of the time, "
-                f"at least {policy.min_object_duration:.0%} is needed")  # fmt: skip
-    return None

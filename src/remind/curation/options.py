@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from remind.curation.keep_policy import KeepPolicy
+from remind.curation.motion_policy import MotionPolicy
 from remind.curation.scan import CutDetectorName, ScanOptions
 from remind.data.interrupt import RecipeDistribution, Window, sample_composition
 from remind.data.video_io import DEFAULT_LIMITS, VideoLimits
@@ -16,23 +17,6 @@ from remind.errors import InputError
 from remind.frame_graph import num_chunks
 
 CameraMethod = Literal["given", "colmap", "depth_anything"]
-
-
-@dataclass(frozen=True)
-class MotionPolicy:
-    """When a window moves enough to be kept; see `Motion` and `FlowStatistics`. Source: ReMind F.1, numbers our choice.
-
-    Args:
-        min_change: mean change of luma a frame, 0..1.
-        min_moving_share: of the picture, 0..1.
-        min_object_area: of what moves otherwise than the camera, 0..1; 0 keeps clips in which only the camera moves.
-        min_object_duration: share of the time in which something does, 0..1.
-    """
-
-    min_change: float = 5e-4
-    min_moving_share: float = 0.01
-    min_object_area: float = 0.01
-    min_object_duration: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -82,7 +66,7 @@ class BuildOptions:
     seed: int = 0
     cut_detector: CutDetectorName = "content"
     cut_threshold: float = 27.0
-    motion: MotionPolicy = MotionPolicy()
+    motion: MotionPolicy = field(default_factory=MotionPolicy)
     vlm: VlmChoice | None = None
     keep: KeepPolicy = field(default_factory=KeepPolicy)
     cameras: CameraMethod = "given"

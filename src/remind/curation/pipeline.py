@@ -242,7 +242,7 @@ def _look(options: BuildOptions, workers: int) -> Look | None:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a folder that is not ours before any work.
+    """Refuse a folder that is not ours before any work; nothing is made yet.
 
     Raises:
         StoreError: something in the way, or no folder to write to.
@@ -253,11 +253,10 @@ def _check_out(out: Path) -> None:
     if out.is_dir() and any(e.name not in ours and not e.name.startswith(".") for e in out.iterdir()):
         raise StoreError("other files are in the way", got=out, expected="a new folder or a store",
                          fix="choose another")
-    try:
-        (out / WORK).mkdir(parents=not out.exists() and out.parent.is_dir(), exist_ok=True)
-    except OSError as error:
-        raise StoreError("cannot write the store", got=f"{out}: {error.strerror}",
-                         expected="a writable folder whose parent exists", fix="create it or choose another") from None
+    place = out if out.is_dir() else out.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise StoreError("cannot write the store", got=out, expected="a writable folder whose parent exists",
+                         fix="create it or choose another")
 
 
 def _check_tools(options: BuildOptions) -> None:

@@ -68,7 +68,7 @@ class CameraRecord:
             tensors["pose_conf"] = self.pose_conf.float()
         if self.depth is not None:
             tensors |= {"z": self.depth.z.half(), "depth_intrinsics_px": self.depth.intrinsics_px.double()}
-        return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        return save({name: tensor.clone().contiguous() for name, tensor in tensors.items()})  # it refuses shared memory
 
     @classmethod
     def from_bytes(cls, data: bytes, verdict: str) -> CameraRecord:

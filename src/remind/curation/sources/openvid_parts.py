@@ -47,7 +47,7 @@ class PartMap:
         row = bisect_left(column, video)
         return row if row < len(column) and column[row] == video else None
 
-    def first_rows(self) -> Int64[np.ndarray, "videos"]:
+    def first_rows(self) -> Int64[np.ndarray, " videos"]:
         """The first row of each video."""
         names = self.videos["video"].to_numpy()
         return np.flatnonzero(np.append(True, names[1:] != names[:-1])[: len(names)])
