@@ -113,6 +113,7 @@ def test_training_writes_a_checkpoint_that_says_where_it_comes_from(run: Path) -
     assert config["steps_done"] == 3
     assert config["command"].startswith("remind train nano")
     assert config["data"]["store"]
+    assert config["licence"] == "Apache-2.0; trained on the embedded world and on clips under: unknown (1)"
     assert (run / "model.safetensors").stat().st_size > 1e6
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
 

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,13 @@ def prepare_folder(out: Path, *, resume: bool) -> None:
                          fix="choose a folder that you can write to") from None
 
 
+def licences_of(store: Path) -> str:
+    """The terms of a store's clips with their numbers, as a checkpoint carries them on."""
+    counts = Counter(ClipStore.open(store).index["licence"].to_pylist())
+    named = ", ".join(f"{licence or 'unknown'} ({count})" for licence, count in counts.most_common(8))
+    return f" and on clips under: {named}" + (", and more" if len(counts) > 8 else "")
+
+
 def train(
     config: TrainConfig,
     out: Path,
@@ -134,7 +142,7 @@ def train(
         "seed": config.seed,
         "data": {"world_clips": config.bank_size, "store": None if store is None else str(store)},
         "machine": machine_facts(),
-        "licence": "Apache-2.0; trained on the embedded world" + ("" if store is None else " and the named store"),
+        "licence": "Apache-2.0; trained on the embedded world" + ("" if store is None else licences_of(store)),
     })
     if resume:
         trainer.resume()
