@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tokenize
 import zipfile
 import zlib
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from remind.camera_io.track import MAX_POSES
 from remind.errors import CameraError
+from remind.whole_file import whole_file
 
 MAX_FILE_BYTES = 64 * 2**20
 # What NumPy and zipfile were seen to raise for damaged files; the tokenizer's is for unbalanced headers.
@@ -111,12 +111,12 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         CameraError: a place that cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not path.parent.is_dir():  # a mistyped folder should not come to be
+        raise CameraError("cannot write the cameras", got=f"{path.parent}: no such folder")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with whole_file(path) as file:
+            file.write_bytes(data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CameraError("cannot write the cameras", got=f"{path}: {error.strerror}") from None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from remind.errors import StoreError
+from remind.whole_file import whole_file
 
 Place = tuple[str, int, int]
 """Shard file, offset, size."""
@@ -38,14 +38,10 @@ class Blobs:
         digest = hashlib.sha256(data).hexdigest()
         if self.has(digest):
             return digest
-        path = self._path(digest)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-            partial.replace(path)
+            with whole_file(self._path(digest), synced=False) as file:  # `get` holds it against its hash
+                file.write_bytes(data)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise StoreError("cannot write the store", got=error.strerror,
                              fix="free some space and run again") from None
         return digest

@@ -36,6 +36,7 @@ from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.cuts import CutDetector
 from remind.data.motion import opencv
 from remind.errors import InputError, StoreError
+from remind.whole_file import whole_file
 
 WORK = ".work"
 LEDGER = f"{WORK}/ledger.sqlite"
@@ -283,10 +284,9 @@ def _tool_versions() -> dict[str, str]:
 
 
 def _write_report(out: Path, report: BuildReport) -> None:
-    partial = out / f".{REPORT_NAME}.partial"
     try:
-        partial.write_text(report.to_json())
-        partial.replace(out / REPORT_NAME)
+        with whole_file(out / REPORT_NAME) as file:
+            file.write_text(report.to_json())
     except OSError as error:
         raise StoreError("cannot write the report", got=error.strerror, fix="free some space") from None
 

@@ -31,13 +31,14 @@ from remind.data.latent_cache import (
     entries_of,
     entry_row,
 )
-from remind.data.latent_shards import Rows, ShardWriter, drop_dead, find_rows, replace_file
+from remind.data.latent_shards import Rows, ShardWriter, drop_dead, find_rows
 from remind.data.memory_clip import MemoryClip
 from remind.data.memory_sample import Progress
 from remind.data.quarantine import Quarantine, exclusive
 from remind.errors import GraphError, StoreError, VideoError
 from remind.frame_graph import num_latent_frames
 from remind.models.codec import BLOCK_PX, CHANNELS
+from remind.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ def _write_index(folder: Path, entries: list[Entry], rows: Rows, spec: LatentSpe
     places = [entry_row(entry, *(rows[entry.key][name] for name in ("shard", "row", "crc32"))) for entry in entries]
     about = {"remind.latents": CACHE_VERSION, "encoder": encoder_digest, "spec": spec.model_dump_json()}
     table = pa.Table.from_pylist(places, schema=SCHEMA.with_metadata(about))
-    replace_file(folder / "index.parquet", lambda path: pq.write_table(table, path))
+    with whole_file(folder / "index.parquet") as file:
+        pq.write_table(table, file)
 
 
 @contextmanager

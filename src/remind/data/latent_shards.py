@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from safetensors.torch import save_file
 from remind.data.encoded_pair import Track
 from remind.data.latent_cache import SHARD_NAME, Entry, checksum, entry_row, read_stored
 from remind.errors import StoreError
+from remind.whole_file import whole_file
 
 Rows = dict[str, dict[str, Any]]
 """Index rows by key."""
@@ -95,7 +94,8 @@ class ShardWriter:
                    for part in ("latents", "cameras", "valid")}  # fmt: skip
         # Not in the file's metadata: the header is read with every track and must stay small.
         tensors["entries"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
-        replace_file(self.folder / name, lambda path: save_file(tensors, str(path)))
+        with whole_file(self.folder / name) as file:
+            save_file(tensors, str(file))
         self.rows |= {row["key"]: row for row in rows}
         self._waiting, self._bytes = [], 0
 
@@ -120,15 +120,3 @@ def drop_dead(folder: Path, rows: Rows, writer: ShardWriter) -> Rows:
             writer.add(Entry(**fields), read_stored(folder, row, writer.dtype))
     writer.flush()
     return {key: writer.rows.get(key, row) for key, row in rows.items()}
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, and give it its own once it is safe on the disk."""
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

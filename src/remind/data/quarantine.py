@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from remind.errors import InputError
+from remind.whole_file import whole_file
 
 
 class _File(BaseModel):
@@ -55,9 +55,8 @@ class Quarantine:
                 if clip_id in items:
                     return
                 items[clip_id] = reason
-                temporary = self.path.with_name(f".{self.path.name}.partial")
-                temporary.write_text(json.dumps({"quarantined": dict(sorted(items.items()))}, indent=1) + "\n")
-                os.replace(temporary, self.path)
+                with whole_file(self.path) as file:
+                    file.write_text(json.dumps({"quarantined": dict(sorted(items.items()))}, indent=1) + "\n")
         except OSError as error:
             raise InputError("the quarantine cannot be written", got=f"{self.path}: {error.strerror}",
                              fix="choose a file in a folder that you can write to") from None  # fmt: skip

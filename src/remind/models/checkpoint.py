@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from remind.errors import CheckpointError
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
 from remind.models.licence import checkpoint_licence
+from remind.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -94,15 +93,3 @@ def check_fit(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[i
     if missing or unexpected or shapes:
         raise CheckpointError("the weights do not fit the model",
                               got=f"missing {missing}; unexpected {unexpected}; other shapes {shapes}", fix=fix)
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A name to write to that becomes `target` when all went well, and nothing otherwise."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from remind.errors import CheckpointError
-from remind.models.checkpoint import whole_file
 from remind.models.checkpoint_config import DIFFUSERS_CLASS
 from remind.models.checkpoint_names import to_diffusers
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
 from remind.models.pm_rope import CameraPhase
+from remind.whole_file import whole_file
 
 _DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
 
