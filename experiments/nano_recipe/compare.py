@@ -32,7 +32,7 @@ from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
-from remind.training.config import TrainConfig
+from remind.training.config import Execution, TrainConfig
 from remind.training.launch import git_commit, machine_facts, make_mixture, progress_bar
 from remind.training.regimes import Curriculum, RegimeOptions
 from remind.training.trainer import Trainer, make_batch
@@ -114,7 +114,7 @@ def recovery(trained: CausalVideoDiT, hw: tuple[int, int], num_clips: int) -> di
 
 
 def run(name: str, steps: int, clips: int, console: Console) -> dict[str, Any]:
-    chosen = replace(recipe("nano"), steps=steps, checkpoint_every=steps)
+    chosen = replace(recipe("nano"), steps=steps, execution=Execution(checkpoint_every=steps))
     for change in VARIANTS[name]:
         chosen = change(chosen)
     mixture = make_mixture(chosen, None, workers=2, console=console)

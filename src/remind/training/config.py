@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from remind.frame_graph import num_latent_frames
@@ -11,6 +12,50 @@ from remind.training.regimes import Curriculum, RegimeOptions
 from remind.training.step import StepOptions
 
 Arm = Literal["remind", "base", "matched"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out: nothing here changes what it computes, so a resumed run may have other values.
+
+    Args:
+        micro_batch: clips per forward pass and rank; 0 = the rank's whole share of a group. Gradients of the passes of
+            a step are accumulated.
+        recompute: keep no activations of blocks, compute them again in the backward pass.
+        compile: compile every block by itself.
+        replicate: replicas of the sharded model (HSDP); 1 = shard over all ranks (FSDP).
+        sequence_parallel: ranks that share the tokens of each clip.
+        checkpoint_every: steps.
+        keep: latest checkpoints that stay on disk beside the best one.
+        workers: processes that render world clips and read clips ahead; 0 = none.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+    """
+
+    micro_batch: int = 0
+    recompute: bool = False
+    compile: bool = False
+    replicate: int = 1
+    sequence_parallel: int = 1
+    checkpoint_every: int = 200
+    keep: int = 2
+    workers: int = 2
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """What is looked at while a run goes on, on clips that it never trains on.
+
+    Args:
+        every: steps between two looks; 0 = never.
+        by: `world`, generate held-out world clips and read their hidden state (for the embedded codec); `loss`, the
+            loss on held-out clips at fixed noise levels.
+        clips: how many clips.
+    """
+
+    every: int = 0
+    by: Literal["world", "loss"] = "loss"
+    clips: int = 16
 
 
 @dataclass(frozen=True)
@@ -25,7 +70,9 @@ class TrainConfig:
         hw: frame size, px.
         num_frames: pixel frames per clip.
         steps: optimiser steps.
-        batch_size: clips per step.
+        batch_size: clips per step, over all ranks and micro-batches.
+        group_size: neighbouring clips of a step that share a regime and so a visibility pattern; 0 = the whole batch.
+            Must divide the batch.
         optimizer: `adamw`, or `muon` for the blocks' matrices with AdamW for the rest.
         learning_rate: AdamW's peak, reached after `warmup_steps`, then cosine to a twentieth.
         muon_learning_rate: Muon's peak.
@@ -36,10 +83,15 @@ class TrainConfig:
         curriculum: weights of the regimes.
         regime: options of the regimes.
         step: options of noise and loss.
-        bank_size: world clips to train on.
+        precision: `fp32`, or `bf16`: matrix products in bfloat16 by autocast, weights and norms in float32.
+        init_from: checkpoint to start from (any that `load_checkpoint` reads); None = random weights.
+        bank_size: world clips to train on; 0 = none.
+        data: a store of memory clips to train on; None = the world alone.
+        latents: a cache of that store's latents (`remind data latents`); None = encode on the fly.
         world_share: share of world clips when a store is mixed in, 0..1.
-        checkpoint_every: steps.
         seed: of weights, order, regimes and noise.
+        validation: what is looked at meanwhile.
+        execution: how the run is carried out.
     """
 
     recipe: str
@@ -49,6 +101,7 @@ class TrainConfig:
     num_frames: int = 81
     steps: int = 1000
     batch_size: int = 32
+    group_size: int = 0
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
     muon_learning_rate: float = 0.02
@@ -60,10 +113,15 @@ class TrainConfig:
     curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    init_from: str | None = None
     bank_size: int = 3072
+    data: Path | None = None
+    latents: Path | None = None
     world_share: float = 0.5
-    checkpoint_every: int = 200
     seed: int = 0
+    validation: ValidationOptions = field(default_factory=ValidationOptions)
+    execution: Execution = field(default_factory=Execution)
 
     @property
     def latent_hw(self) -> tuple[int, int]:

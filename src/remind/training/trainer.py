@@ -89,7 +89,8 @@ class Trainer:
                 metrics.write(json.dumps(record) + "\n")
                 if report is not None:
                     report(self.step, record)
-                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                every = self.config.execution.checkpoint_every
+                if self.step % every == 0 or self.step == self.config.steps:
                     metrics.flush()
                     self.save()
 
