@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from remind.frame_graph import num_latent_frames
 from remind.models.config import DiTConfig
+from remind.training.losses import LossOptions
 from remind.training.regimes import Curriculum, RegimeOptions
 from remind.training.step import StepOptions
 
@@ -79,10 +80,10 @@ class TrainConfig:
         weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
-        delta_gate: share of the steps before the delta loss counts (Eq. 6 is gated; 15 % at small scale).
         curriculum: weights of the regimes.
         regime: options of the regimes.
-        step: options of noise and loss.
+        step: options of noise and attention.
+        loss: variant and weights of the loss.
         precision: `fp32`, or `bf16`: matrix products in bfloat16 by autocast, weights and norms in float32.
         init_from: checkpoint to start from (any that `load_checkpoint` reads); None = random weights.
         bank_size: world clips to train on; 0 = none.
@@ -109,10 +110,10 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.998
-    delta_gate: float = 0.15
     curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
     precision: Literal["fp32", "bf16"] = "fp32"
     init_from: str | None = None
     bank_size: int = 3072
