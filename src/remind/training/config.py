@@ -89,6 +89,8 @@ class TrainConfig:
         bank_size: world clips to train on; 0 = none.
         data: a store of memory clips to train on; None = the world alone.
         latents: a cache of that store's latents (`remind data latents`); None = encode on the fly.
+        encoders: what made latents and text: `embedded`, the linear codec and the word hash, which run anywhere; `wan`,
+            a Wan VAE and UMT5, which no rank runs: both are read from `latents`.
         world_share: share of world clips when a store is mixed in, 0..1.
         seed: of weights, order, regimes and noise.
         validation: what is looked at meanwhile.
@@ -119,6 +121,7 @@ class TrainConfig:
     bank_size: int = 3072
     data: Path | None = None
     latents: Path | None = None
+    encoders: Literal["embedded", "wan"] = "embedded"
     world_share: float = 0.5
     seed: int = 0
     validation: ValidationOptions = field(default_factory=ValidationOptions)

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from remind import __version__
 from remind.data.clip_store import ClipStore
-from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
+from remind.data.dataset import Mixture
 from remind.errors import InputError
 from remind.models.codec import LinearCodec
-from remind.models.text import WordHashEncoder
 from remind.training.config import TrainConfig
+from remind.training.data_source import open_data
 from remind.training.trainer import Trainer, plans_of_step
 
 
@@ -53,21 +53,7 @@ def git_commit() -> str:
 
 def make_mixture(config: TrainConfig, store: Path | None, *, workers: int, console: Console) -> Mixture:
     """The world bank, and the clips of a store beside it."""
-    codec = LinearCodec.load()
-    encoder = WordHashEncoder(config.model.text_dim, config.model.text_len)
-    opened = None if store is None else ClipStore.open(store)  # what is wrong with it shows before any rendering
-    spec = WorldBankSpec(config.bank_size, config.hw, num_frames=config.num_frames)
-    with progress_bar("rendering world clips", console) as (bar, task):
-        world = MemoryBank.world(
-            spec, codec, encoder, workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-        bar.update(task, total=len(world), completed=len(world))
-    if opened is None:
-        return Mixture([world], [1.0], config.seed)
-    clips = MemoryBank.from_store(opened, codec, encoder, config.hw)
-    console.print(f"mixing in {len(clips)} clips of {store}, world share {config.world_share:g}")
-    return Mixture([world, clips], [config.world_share, 1 - config.world_share], config.seed)
+    return open_data(replace(config, data=store), console, workers=workers).mixture
 
 
 class progress_bar:
