@@ -175,6 +175,10 @@ class Curriculum:
             raise InputError("a curriculum needs known regimes with weights >= 0", got=self.weights,
                              expected=list(REGIMES))
 
+    @property
+    def regimes(self) -> tuple[RegimeName, ...]:
+        return tuple(name for name, weight in self.weights if weight)
+
     def pick(self, rng: np.random.Generator) -> RegimeName:
         names, weights = zip(*self.weights, strict=True)
         shares = np.asarray(weights) / sum(weights)
