@@ -9,6 +9,7 @@ from typing import Any, Literal
 from remind.frame_graph import num_latent_frames
 from remind.models.config import DiTConfig
 from remind.training.curriculum import Curriculum
+from remind.training.lora import LoraOptions
 from remind.training.losses import LossOptions
 from remind.training.regimes import RegimeOptions
 from remind.training.step import StepOptions
@@ -30,6 +31,7 @@ class Execution:
         checkpoint_every: steps.
         keep: latest checkpoints that stay on disk beside the best one.
         workers: processes that render world clips and read clips ahead; 0 = none.
+        trackers: what shows the run's numbers, of `tensorboard` and `wandb`; may be empty.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
 
@@ -41,6 +43,7 @@ class Execution:
     checkpoint_every: int = 200
     keep: int = 2
     workers: int = 2
+    trackers: tuple[str, ...] = ("tensorboard",)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -87,6 +90,7 @@ class TrainConfig:
         loss: variant and weights of the loss.
         precision: `fp32`, or `bf16`: matrix products in bfloat16 by autocast, weights and norms in float32.
         init_from: checkpoint to start from (any that `load_checkpoint` reads); None = random weights.
+        lora: train adapters and camera parameters alone, on frozen weights; None = train all weights.
         bank_size: world clips to train on; 0 = none.
         data: a store of memory clips to train on; None = the world alone.
         latents: a cache of that store's latents (`remind data latents`); None = encode on the fly.
@@ -119,6 +123,7 @@ class TrainConfig:
     loss: LossOptions = field(default_factory=LossOptions)
     precision: Literal["fp32", "bf16"] = "fp32"
     init_from: str | None = None
+    lora: LoraOptions | None = None
     bank_size: int = 3072
     data: Path | None = None
     latents: Path | None = None
