@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from remind.frame_graph import num_latent_frames
 from remind.models.config import DiTConfig
+from remind.training.curriculum import Curriculum
+from remind.training.lora import LoraOptions
 from remind.training.losses import LossOptions
-from remind.training.regimes import Curriculum, RegimeOptions
+from remind.training.regimes import RegimeOptions
 from remind.training.step import StepOptions
 
 Arm = Literal["remind", "base", "matched"]
@@ -29,6 +31,7 @@ class Execution:
         checkpoint_every: steps.
         keep: latest checkpoints that stay on disk beside the best one.
         workers: processes that render world clips and read clips ahead; 0 = none.
+        trackers: what shows the run's numbers, of `tensorboard` and `wandb`; may be empty.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
 
@@ -40,6 +43,7 @@ class Execution:
     checkpoint_every: int = 200
     keep: int = 2
     workers: int = 2
+    trackers: tuple[str, ...] = ("tensorboard",)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -80,12 +84,13 @@ class TrainConfig:
         weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
-        curriculum: weights of the regimes.
+        curriculum: weights of the regimes, over the run's progress.
         regime: options of the regimes.
         step: options of noise and attention.
         loss: variant and weights of the loss.
         precision: `fp32`, or `bf16`: matrix products in bfloat16 by autocast, weights and norms in float32.
         init_from: checkpoint to start from (any that `load_checkpoint` reads); None = random weights.
+        lora: train adapters and camera parameters alone, on frozen weights; None = train all weights.
         bank_size: world clips to train on; 0 = none.
         data: a store of memory clips to train on; None = the world alone.
         latents: a cache of that store's latents (`remind data latents`); None = encode on the fly.
@@ -112,12 +117,13 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.998
-    curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
+    curriculum: Curriculum = field(default_factory=lambda: Curriculum.constant({"all_history": 1.0}))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     precision: Literal["fp32", "bf16"] = "fp32"
     init_from: str | None = None
+    lora: LoraOptions | None = None
     bank_size: int = 3072
     data: Path | None = None
     latents: Path | None = None
@@ -136,4 +142,4 @@ class TrainConfig:
         return num_latent_frames(self.num_frames)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"model": self.model.to_json()}
+        return asdict(self) | {"model": self.model.to_json(), "curriculum": self.curriculum.to_json()}
