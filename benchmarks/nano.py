@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 import tyro
-from flops import gflop
 
 from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
 from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.inference.rollout import Conditions, Sampler, rollout
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
+from remind.models.flop_count import count_flops
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
 from remind.training.allocator import keep_freed_memory
@@ -79,7 +79,7 @@ def main(out: Path | None = None, steps: int = 12, clips: int = 64) -> None:
         elapsed.append(time.perf_counter() - start)
     for step in range(3, steps + 3):
         batch, _ = make_batch(config, mixture, step)
-        work += gflop(lambda batch=batch: losses(model, batch, config.step)[0].backward())  # type: ignore[misc]
+        work += 1e-9 * count_flops(lambda batch=batch: losses(model, batch, config.step)[0].backward())  # type: ignore[misc]
     seconds = sum(elapsed[3:])
     tokens = batch.x0.shape[0] * batch.x0.shape[1] * 4
     rate = gemm_gflops(tokens, config.model.dim, config.model.ffn_dim)
