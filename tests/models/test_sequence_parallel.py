@@ -52,11 +52,11 @@ def test_tokens_travel_in_bfloat16_under_autocast(found: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("mesh", ["1x2", "1x2, recomputed", "2x1", "2x1, recomputed"])
 def test_a_step_under_fsdp_is_the_step_of_one_process(mesh: str, found: dict[str, Any]) -> None:
-    """Weights move by 1e-3 and end within 1e-5; data x sequence ranks, sharded over both."""
+    """Every weight moves by 1e-4 to 1e-3 and ends within 1e-5; data x sequence ranks, sharded over both."""
     norm, weights, moved = found["sharded"][mesh]
     assert norm < 1e-5
     assert weights < 1e-5
-    assert moved > 5e-4
+    assert moved > 1e-4
 
 
 @pytest.mark.parametrize(("what", "message"), [
