@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from remind.frame_graph import num_latent_frames
 from remind.models.config import DiTConfig
+from remind.training.curriculum import Curriculum
 from remind.training.lora import LoraOptions
 from remind.training.losses import LossOptions
-from remind.training.regimes import Curriculum, RegimeOptions
+from remind.training.regimes import RegimeOptions
 from remind.training.step import StepOptions
 
 Arm = Literal["remind", "base", "matched"]
@@ -83,7 +84,7 @@ class TrainConfig:
         weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
-        curriculum: weights of the regimes.
+        curriculum: weights of the regimes, over the run's progress.
         regime: options of the regimes.
         step: options of noise and attention.
         loss: variant and weights of the loss.
@@ -116,7 +117,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.998
-    curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
+    curriculum: Curriculum = field(default_factory=lambda: Curriculum.constant({"all_history": 1.0}))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
     loss: LossOptions = field(default_factory=LossOptions)
@@ -141,4 +142,4 @@ class TrainConfig:
         return num_latent_frames(self.num_frames)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"model": self.model.to_json()}
+        return asdict(self) | {"model": self.model.to_json(), "curriculum": self.curriculum.to_json()}
