@@ -23,7 +23,8 @@ from ..make_memory import TINY, random_bank
 
 CONFIG = TrainConfig(
     recipe="by_hand", arm="remind", model=TINY, hw=(16, 16), num_frames=57, steps=6, batch_size=3, warmup_steps=2,
-    learning_rate=3e-3, execution=Execution(checkpoint_every=3), step=StepOptions(sigma_shift=2.0), delta_gate=0.5, seed=5,
+    learning_rate=3e-3, execution=Execution(checkpoint_every=3), step=StepOptions(sigma_shift=2.0), delta_gate=0.5,
+    seed=5,
     **arm_settings("remind"),
 )  # fmt: skip
 
@@ -121,7 +122,8 @@ def test_the_average_starts_fast_and_decays_as_written(tmp_path: Path) -> None:
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     """On a bank of one constant picture, whose velocity a model can read off its input."""
-    run = trainer(tmp_path, replace(CONFIG, steps=40, batch_size=2, warmup_steps=5, execution=Execution(checkpoint_every=40)))
+    short = replace(CONFIG, steps=40, batch_size=2, warmup_steps=5, execution=Execution(checkpoint_every=40))
+    run = trainer(tmp_path, short)
     for name in ("clean", "degraded"):
         run.mixture.banks[0].tensors[name].fill_(1.0)
     run.run()

@@ -158,7 +158,7 @@ class CausalVideoDiT(nn.Module):
             cameras: pose descriptors (Eq. 1), or None to run without.
             camera_valid: which of them may be used; None = all.
             attention: ignored when `cache` is given.
-            cache: attend over its entries, with the open slot holding this one chunk.
+            cache: attend over its entries, with the open slots holding the chunks of this sequence.
             text_of_chunk: which text each chunk reads, when several chunks share texts.
             return_lse: also return, per layer, the log-sum-exp of each query against each chunk of keys
                 (`b n l j`); j counts the sequence's chunks, or the cache's entries in slot order.
@@ -299,10 +299,11 @@ class CausalVideoDiT(nn.Module):
                              expected=(b, t, 14), fix="geometry.pose_descriptor makes them from poses and intrinsics")
         if cache is not None:
             grid = (h // config.patch_hw[0], w // config.patch_hw[1])
-            if cache.config != config or cache.grid_hw != grid or cache.batch != b or t != LATENTS_PER_CHUNK:
-                raise InputError("the cache belongs to another model or size, or this is not one chunk",
+            frames = LATENTS_PER_CHUNK * max(1, cache.num_open)
+            if cache.config != config or cache.grid_hw != grid or cache.batch != b or t != frames:
+                raise InputError("the cache belongs to another model or size, or these are not its open chunks",
                                  got=f"{t} latent frames, batch {b}, grid {grid}",
-                                 expected=f"3 latent frames, batch {cache.batch}, grid {cache.grid_hw}")
+                                 expected=f"{frames} latent frames, batch {cache.batch}, grid {cache.grid_hw}")
         if torch.compiler.is_compiling() or latents.device.type != "cpu":
             return
         if not ((sigmas >= 0) & (sigmas <= 1)).all():  # also not: NaN
