@@ -53,7 +53,7 @@ def train(
 
     Args:
         recipe: nano, nano-base, nano-matched, tiny, tiny-base or tiny-matched.
-        out: Run folder: model.safetensors, config.json, metrics.jsonl, state.pt.
+        out: Run folder: model.safetensors, config.json, metrics.jsonl, checkpoints/.
         steps: Optimiser steps instead of the recipe's.
         data: A store made by `remind data build`, mixed with the world.
         seed: Of weights, order, regimes and noise.
@@ -81,7 +81,8 @@ def train(
     if show_plan:
         show_plans(config, Console())
     else:
-        run(config, out, store=data, resume=resume, workers=workers)
+        execution = replace(config.execution, workers=workers)
+        run(replace(config, data=data, execution=execution), out, resume=resume)
 
 
 def generate(

@@ -66,11 +66,16 @@ class Quarantine:
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when the process ends, however it ends.
 
+    Where the system knows no such locks (Windows) nothing is held: files still appear whole, work may be done twice.
+
     Raises:
         BlockingIOError: another process holds it, without `wait`.
     """
-    import fcntl  # not on Windows, where the rest of the package still imports
-
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

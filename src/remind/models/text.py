@@ -40,6 +40,11 @@ class WordHashEncoder:
     def __init__(self, dim: int, text_len: int):
         self.dim, self.text_len = dim, text_len
 
+    @property
+    def digest(self) -> str:
+        """Hash of all that decides the embeddings."""
+        return hashlib.sha256(f"word-hash-1 {self.dim} {self.text_len}".encode()).hexdigest()[:16]
+
     def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "b s d"]:
         out = np.zeros((len(prompts), self.text_len, self.dim), dtype=np.float32)
         for row, prompt in enumerate(prompts):

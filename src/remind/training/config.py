@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 from remind.frame_graph import num_latent_frames
 from remind.models.config import DiTConfig
-from remind.training.regimes import Curriculum, RegimeOptions
+from remind.training.curriculum import Curriculum
+from remind.training.lora import LoraOptions
+from remind.training.losses import LossOptions
+from remind.training.regimes import RegimeOptions
 from remind.training.step import StepOptions
 
 Arm = Literal["remind", "base", "matched"]
@@ -28,6 +31,7 @@ class Execution:
         checkpoint_every: steps.
         keep: latest checkpoints that stay on disk beside the best one.
         workers: processes that render world clips and read clips ahead; 0 = none.
+        trackers: what shows the run's numbers, of `tensorboard` and `wandb`; may be empty.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
 
@@ -39,6 +43,7 @@ class Execution:
     checkpoint_every: int = 200
     keep: int = 2
     workers: int = 2
+    trackers: tuple[str, ...] = ("tensorboard",)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -79,15 +84,18 @@ class TrainConfig:
         weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
-        delta_gate: share of the steps before the delta loss counts (Eq. 6 is gated; 15 % at small scale).
-        curriculum: weights of the regimes.
+        curriculum: weights of the regimes, over the run's progress.
         regime: options of the regimes.
-        step: options of noise and loss.
+        step: options of noise and attention.
+        loss: variant and weights of the loss.
         precision: `fp32`, or `bf16`: matrix products in bfloat16 by autocast, weights and norms in float32.
         init_from: checkpoint to start from (any that `load_checkpoint` reads); None = random weights.
+        lora: train adapters and camera parameters alone, on frozen weights; None = train all weights.
         bank_size: world clips to train on; 0 = none.
         data: a store of memory clips to train on; None = the world alone.
         latents: a cache of that store's latents (`remind data latents`); None = encode on the fly.
+        encoders: what made latents and text: `embedded`, the linear codec and the word hash, which run anywhere; `wan`,
+            a Wan VAE and UMT5, which no rank runs: both are read from `latents`.
         world_share: share of world clips when a store is mixed in, 0..1.
         seed: of weights, order, regimes and noise.
         validation: what is looked at meanwhile.
@@ -109,15 +117,17 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.998
-    delta_gate: float = 0.15
-    curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
+    curriculum: Curriculum = field(default_factory=lambda: Curriculum.constant({"all_history": 1.0}))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
     precision: Literal["fp32", "bf16"] = "fp32"
     init_from: str | None = None
+    lora: LoraOptions | None = None
     bank_size: int = 3072
     data: Path | None = None
     latents: Path | None = None
+    encoders: Literal["embedded", "wan"] = "embedded"
     world_share: float = 0.5
     seed: int = 0
     validation: ValidationOptions = field(default_factory=ValidationOptions)
@@ -132,4 +142,4 @@ class TrainConfig:
         return num_latent_frames(self.num_frames)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"model": self.model.to_json()}
+        return asdict(self) | {"model": self.model.to_json(), "curriculum": self.curriculum.to_json()}
