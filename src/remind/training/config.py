@@ -10,9 +10,10 @@ from remind.data.world_clips import HIDING_KINDS
 from remind.frame_graph import InterruptionKind, num_latent_frames
 from remind.models.config import DiTConfig
 from remind.training.config_check import check_config
+from remind.training.curriculum import Curriculum
 from remind.training.lora import LoraOptions
 from remind.training.losses import LossOptions
-from remind.training.regimes import Curriculum, RegimeOptions
+from remind.training.regimes import RegimeOptions
 from remind.training.step import StepOptions
 
 Arm = Literal["remind", "base", "matched"]
@@ -98,7 +99,7 @@ class TrainConfig:
         weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
-        curriculum: weights of the regimes.
+        curriculum: weights of the regimes, over the run's progress.
         regime: options of the regimes.
         step: options of noise and attention.
         loss: variant and weights of the loss.
@@ -135,7 +136,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.998
-    curriculum: Curriculum = field(default_factory=lambda: Curriculum((("all_history", 1.0),)))
+    curriculum: Curriculum = field(default_factory=lambda: Curriculum.constant({"all_history": 1.0}))
     regime: RegimeOptions = field(default_factory=RegimeOptions)
     step: StepOptions = field(default_factory=StepOptions)
     loss: LossOptions = field(default_factory=LossOptions)
@@ -167,4 +168,4 @@ class TrainConfig:
         """Plain JSON values; paths become strings."""
         data = [{"store": str(part.store), "weight": part.weight,
                  "latents": None if part.latents is None else str(part.latents)} for part in self.data]  # fmt: skip
-        return asdict(self) | {"model": self.model.to_json(), "data": data}
+        return asdict(self) | {"model": self.model.to_json(), "data": data, "curriculum": self.curriculum.to_json()}

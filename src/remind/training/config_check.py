@@ -60,9 +60,6 @@ def _check_rates(config: TrainConfig) -> None:
         raise InputError("--ema-decay 1 would keep the first weights for ever", got=1, expected="below 1, e.g. 0.998")
     _one_of("optimizer", config.optimizer, ("adamw", "muon"))
     _one_of("precision", config.precision, ("fp32", "bf16"))
-    if config.lora is not None and config.init_from is None:
-        raise InputError("adapters need a base to adapt", got="--lora without weights to start from",
-                         fix="name a checkpoint with --init-from")  # fmt: skip
 
 
 def _check_noise(config: TrainConfig) -> None:

@@ -114,7 +114,7 @@ class StoreSource:
 
 def _regimes(config: TrainConfig) -> set[str]:
     """Regimes that the curriculum ever draws."""
-    return {name for name, weight in config.curriculum.weights if weight > 0}
+    return set(config.curriculum.regimes)
 
 
 @contextmanager
