@@ -33,8 +33,10 @@ from remind.models.dit import CausalVideoDiT
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
 from remind.training.config import Execution, TrainConfig
+from remind.training.curriculum import Curriculum
 from remind.training.launch import git_commit, machine_facts, make_mixture, progress_bar
-from remind.training.regimes import Curriculum, RegimeOptions
+from remind.training.losses import LossOptions
+from remind.training.regimes import RegimeOptions
 from remind.training.trainer import Trainer, make_batch
 from remind.world import FAMILIES
 
@@ -68,7 +70,7 @@ VARIANTS: dict[str, tuple[Change, ...]] = {
     "rate_1.2e-3": (config(learning_rate=1.2e-3),),
     "wide": (model(dim=192, ffn_dim=768, num_heads=6, num_layers=4),),
     "shift_2": (step(sigma_shift=2.0),),
-    "no_delta_loss": (step(use_delta_loss=False),),
+    "no_delta_loss": (config(loss=LossOptions(variant="flow_only")),),
 }
 
 
@@ -76,7 +78,7 @@ def validation_loss(trained: CausalVideoDiT, base: TrainConfig, regime: str, *, 
     """Mean flow loss of supervised latent frames, then the same per bucket of noise levels."""
     codec, encoder = LinearCodec.load(), WordHashEncoder(base.model.text_dim, base.model.text_len)
     bank = MemoryBank.world(WorldBankSpec(256, base.hw, first_seed=VALIDATION_SEEDS.start), codec, encoder, workers=2)
-    config = replace(base, batch_size=32, seed=123, curriculum=Curriculum(((regime, 1.0),)),  # type: ignore[arg-type]
+    config = replace(base, batch_size=32, seed=123, curriculum=Curriculum.constant({regime: 1.0}),  # type: ignore[arg-type]
                      regime=RegimeOptions(clean_prefix_share=0.0), step=replace(base.step, sigma_shift=2.0))
     errors, sigmas = [], []
     for number in range(batches):

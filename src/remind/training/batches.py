@@ -99,7 +99,7 @@ def plan_group(config: TrainConfig, step: int, group: int, graphs: Sequence[Fram
         graphs: of all its clips, in order, whoever reads them.
     """
     rng = np.random.default_rng([config.seed, 3, step, group])
-    regime = config.curriculum.pick(rng)
+    regime = config.curriculum.pick(rng, step / config.steps)
     return GroupPlan(regime, draw_batch_choices(graphs, rng))
 
 

@@ -33,6 +33,7 @@ class Execution:
         checkpoint_every: steps.
         keep: latest checkpoints that stay on disk beside the best one.
         workers: processes that render world clips and read clips ahead; 0 = none.
+        trackers: what shows the run's numbers, of `tensorboard` and `wandb`; may be empty.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
 
@@ -44,6 +45,7 @@ class Execution:
     checkpoint_every: int = 200
     keep: int = 2
     workers: int = 2
+    trackers: tuple[str, ...] = ("tensorboard",)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 

@@ -5,7 +5,7 @@ Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
 Matrices of equal shape are orthogonalised in one batched product. A test holds it against torch's.
 
 Sharded matrices: momentum is kept sharded; what is to be orthogonalised is gathered, one message per shape, and every
-rank takes its own rows of the result. All ranks do the same products: our choice, for models small enough for Muon here.
+rank takes its own rows of the result. All ranks do the same products: our choice, for models small enough for Muon.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape.setdefault(p.shape, []).append(p)
             for (rows, columns), same in by_shape.items():
-                gradients = [local(p.grad) for p in same]
+                gradients = [local(p.grad) for p in same if p.grad is not None]
                 buffers = [local(self.state[p].setdefault("momentum", torch.zeros_like(p))) for p in same]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 ahead = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))

@@ -9,6 +9,7 @@ from remind.models.convert import load_checkpoint
 from remind.models.dit import CausalVideoDiT
 from remind.training.config import TrainConfig
 from remind.training.distributed import Ranks
+from remind.training.lora import add_lora
 from remind.training.shards import local, own_part
 
 
@@ -23,23 +24,32 @@ def build_model(config: TrainConfig, ranks: Ranks) -> CausalVideoDiT:
     """
     state = initial_weights(config)
     model = CausalVideoDiT.empty(config.model)
-    execution = config.execution
-    model.checkpoint_blocks = execution.recompute
+    if config.lora is not None:
+        add_lora(model, config.lora)
+    model.checkpoint_blocks = config.execution.recompute
     ranks.shard(model)
     model.to_empty(device=ranks.device)
     fill(model, state)
-    if execution.compile:
+    if config.execution.compile:
         compile_blocks(model)
     return model
 
 
 def initial_weights(config: TrainConfig) -> dict[str, Tensor]:
-    """Whole weights on the CPU: of the checkpoint to start from (still in its file), or random."""
-    if config.init_from is not None:
-        return load_checkpoint(config.init_from, config.model)[1]
+    """Whole weights on the CPU: of the checkpoint to start from (still in its file), or random; adapters with them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return CausalVideoDiT(config.model).state_dict()
+        if config.init_from is not None:
+            state = load_checkpoint(config.init_from, config.model)[1]
+        else:
+            state = CausalVideoDiT(config.model).state_dict()
+        if config.lora is None:
+            return state
+        torch.manual_seed(config.seed)
+        model = CausalVideoDiT.empty(config.model)
+        model.load_state_dict(state, assign=True)
+        add_lora(model, config.lora)
+        return model.state_dict()
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 
-from remind.errors import InputError
 from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Role
 from remind.sequence_plan import PlanEntry, SequencePlan, SigmaRule, Track
 
@@ -161,21 +160,3 @@ REGIMES: dict[RegimeName, Regime] = {
     "v2v_frontier": v2v_frontier,
     "reference_cache": reference_cache,
 }
-
-
-@dataclass(frozen=True)
-class Curriculum:
-    """A weighted mixture of regimes; which one a step uses is a function of (seed, step) alone."""
-
-    weights: tuple[tuple[RegimeName, float], ...]
-
-    def __post_init__(self) -> None:
-        unknown = [name for name, _ in self.weights if name not in REGIMES]
-        if unknown or not self.weights or any(w < 0 for _, w in self.weights) or not sum(w for _, w in self.weights):
-            raise InputError("a curriculum needs known regimes with weights >= 0", got=self.weights,
-                             expected=list(REGIMES))
-
-    def pick(self, rng: np.random.Generator) -> RegimeName:
-        names, weights = zip(*self.weights, strict=True)
-        shares = np.asarray(weights) / sum(weights)
-        return names[int(rng.choice(len(names), p=shares))]

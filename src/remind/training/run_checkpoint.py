@@ -1,4 +1,4 @@
-"""Checkpoints of a run, for going on with it: weights, their average, optimisers and a few numbers, sharded as they are.
+"""Checkpoints of a run, for going on with it: weights, their average, optimisers, a few numbers.
 
     RUN/checkpoints/step-00000200/     appears whole, by one rename
         __0_0.distcp, __1_0.distcp     the tensors of each rank, as torch's distributed checkpoint (DCP) writes them
@@ -40,6 +40,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from remind.errors import CheckpointError
 from remind.models.checkpoint import check_fit
+from remind.training.config import TrainConfig
 from remind.training.distributed import Ranks
 from remind.whole_file import whole_file
 
@@ -87,6 +88,22 @@ class Stored:
     offset: int
     length: int
     transform_descriptors: None = None
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(config.to_json(), default=str))
+    return values
+
+
+def decisive(config: TrainConfig) -> dict[str, Any]:
+    """What decides a run's result, as plain JSON values.
+
+    That is all but how it is carried out, what is looked at meanwhile, and where its data lie (their content is compared
+    by its hash).
+    """
+    aside = ("execution", "validation", "data", "latents")
+    return {key: value for key, value in plain(config).items() if key not in aside}
 
 
 def step_folder(out: Path, step: int) -> Path:
@@ -183,7 +200,7 @@ def load(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> RunState:
             raise _damaged(folder / "state.json", f"{type(error).__name__}: {error}") from None
         _check_files(folder, files, metadata, ranks)
         check_fit({name: tuple(tensor.shape) for name, tensor in tensors.items()},
-                  {name: tuple(entry.size) for name, entry in metadata.state_dict_metadata.items()},
+                  {name: tuple(entry["size"]) for name, entry in content["tensors"].items()},
                   fix="resume with the recipe and options of the run")  # fmt: skip
         return _state(folder, content), metadata
 

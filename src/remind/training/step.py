@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,8 +60,10 @@ class TrainingBatch:
         """The same on a device; copies to CUDA do not wait for it."""
         if device.type == "cpu":
             return self
-        moved = {name: (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
-                 for name, value in vars(self).items() if isinstance(value, Tensor)}  # fmt: skip
+        moved: dict[str, Any] = {
+            name: (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
+            for name, value in vars(self).items() if isinstance(value, Tensor)
+        }  # fmt: skip
         return replace(self, **moved)
 
 

@@ -9,16 +9,17 @@ weights, their average, optimiser state and a few numbers.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from remind.data.loader import StepSampler, rank_indices, read_batches
 from remind.data.memory_bank import MemoryBank
@@ -26,6 +27,7 @@ from remind.data.memory_sample import MemorySample
 from remind.data.mixture import Mixture
 from remind.errors import InputError, RemindError
 from remind.frame_graph import FrameGraph, Schedule
+from remind.models.dit import CausalVideoDiT
 from remind.models.sequence_parallel import SequenceParallel, band, band_axis
 from remind.training import run_checkpoint
 from remind.training.allocator import keep_freed_memory
@@ -41,6 +43,7 @@ from remind.training.batches import (
 )
 from remind.training.config import TrainConfig
 from remind.training.distributed import Ranks, is_collective_failure, rank_lost
+from remind.training.lora import merge
 from remind.training.losses import LossRecord, LossStatistics, LossWeights, gate, loss_share, weigh
 from remind.training.optimizers import build_optimizers, set_rates, state_tensors
 from remind.training.placed_model import build_model
@@ -212,7 +215,7 @@ class Trainer:
         return float(whole(norm))
 
     def _check_finite(self, reports: list[PassReport], norm: float) -> None:
-        """Raises RemindError with what was in the passes whose loss is not finite; all of them if only the norm isn't."""
+        """Raises RemindError that names the clips of passes whose loss is not finite; all clips if only the norm is not."""
         bad = [clips for report in reports for clips, loss in zip(report.passes, report.losses, strict=True)
                if not math.isfinite(loss)]  # fmt: skip
         if not bad and math.isfinite(norm):
@@ -246,10 +249,47 @@ class Trainer:
         b, t, _, h, w = batch.x0.shape
         return b * t * (h // rows) * (w // columns)
 
+    @contextmanager
+    def averaged_model(self, *, sharded: bool) -> Iterator[CausalVideoDiT | None]:
+        """The model with the averaged weights, to look at; all ranks call this.
+
+        Args:
+            sharded: every rank gets its own, sharded one: forward passes only, all ranks equally many. Otherwise rank 0
+                gets a whole one that computes alone, and the others None.
+        """
+        if self.ranks.mesh is None or sharded:
+            self.model.sequence_parallel = None
+            try:
+                with self.average.in_model():
+                    yield self.model
+                    for module in self.model.modules():
+                        if isinstance(module, FSDPModule):  # else the root would train on these weights
+                            module.reshard()
+            finally:
+                self.model.sequence_parallel = self.sequence
+            return
+        state = self.averaged_weights()
+        if not self.ranks.first:
+            yield None
+            return
+        model = CausalVideoDiT.empty(self.config.model)
+        model.load_state_dict(state, assign=True)
+        yield model.to(self.ranks.device).requires_grad_(False)
+
+    @torch.no_grad()
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Whole averaged weights under plain names, adapters merged, on the CPU of rank 0; all ranks call this."""
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            tensor = whole(self.average.tensors.get(name, parameter.detach()))
+            if self.ranks.first:
+                state[name] = tensor.cpu()
+        return merge(state, 1.0 if self.config.lora is None else self.config.lora.scale)
+
     def tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint keeps of this rank's, in place."""
+        """All that a checkpoint keeps of this rank's, in place; frozen weights are where they came from."""
         return {
-            **{f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()},
+            **{f"model.{name}": weight.detach() for name, weight in self.average.weights.items()},
             **{f"average.{name}": tensor for name, tensor in self.average.tensors.items()},
             **{f"optimizer.{name}": t for name, t in state_tensors(self.model, self.optimizers).items()},
         }
@@ -260,9 +300,11 @@ class Trainer:
         Raises:
             CheckpointError: it cannot be written; earlier ones stay as they were.
         """
-        state = RunState(self.step, self.step * self.config.batch_size, self.max_distance, self.seconds, self.tokens,
-                         torch.get_num_threads(), self.ranks.world_size, decisive(self.config), self.data,
-                         self.skipped)  # fmt: skip
+        state = RunState(
+            self.step, self.step * self.config.batch_size, self.max_distance, self.seconds, self.tokens,
+            torch.get_num_threads(), self.ranks.world_size, run_checkpoint.decisive(self.config), self.data,
+            self.skipped,
+        )  # fmt: skip
         return run_checkpoint.save(out, self.tensors(), state, self.ranks)
 
     def resume(self, folder: Path) -> list[str]:
@@ -273,7 +315,7 @@ class Trainer:
             InputError: one of another run.
         """
         state = self.ranks.together(lambda: run_checkpoint.read_state(folder))
-        mine = decisive(self.config)
+        mine = run_checkpoint.decisive(self.config)
         differs = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
         if differs:
             raise InputError("the run folder holds another run", got=f"other values of {differs}",
@@ -284,14 +326,5 @@ class Trainer:
         run_checkpoint.load(folder, self.tensors(), self.ranks)
         self.step, self.max_distance = state.step, state.max_distance
         self.seconds, self.tokens = state.seconds, state.tokens
-        pairs = (("threads", state.threads, torch.get_num_threads()), ("ranks", state.world_size, self.ranks.world_size))
-        return [f"{now} {name} instead of {then}" for name, then, now in pairs if now != then]
-
-
-def decisive(config: TrainConfig) -> dict[str, Any]:
-    """What decides a run's result, as plain JSON: all but how it is carried out, what is looked at meanwhile, and
-    where its data lie (their content is compared by its hash)."""
-    values = {key: value for key, value in config.to_json().items()
-              if key not in ("execution", "validation", "data", "latents")}  # fmt: skip
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain
+        pairs = {"threads": (state.threads, torch.get_num_threads()), "ranks": (state.world_size, self.ranks.world_size)}
+        return [f"{now} {name} instead of {then}" for name, (then, now) in pairs.items() if now != then]
