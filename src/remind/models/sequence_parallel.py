@@ -63,7 +63,7 @@ class SequenceParallel:
     def grid_start(self, band_grid_hw: tuple[int, int]) -> tuple[int, int]:
         """Row and column of the band's first token in the whole grid."""
         rows, columns = band_grid_hw
-        return (0, 0) if self.axis == "rows" else (0, self.rank * columns)
+        return (self.rank * rows, 0) if self.axis == "rows" else (0, self.rank * columns)
 
     def check(self, config: DiTConfig, band_hw: tuple[int, int], *, remembers: bool) -> None:
         """Whether a model of this config can run over this band.
