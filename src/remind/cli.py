@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +91,17 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks for its run: torchrun starts many, and what all of them find is said once."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _leave_after_the_first() -> None:
+    """torchrun ends all ranks with the first one that leaves: let that be the one that speaks."""
+    if not is_first_rank():
+        time.sleep(10)
+
+
 def main() -> None:
     """Entry point: one line and exit code 2 for every error that a user can mend."""
     # Spinning threads starve whatever else runs (a step of nano took ten times as long), and threads that sleep at once
@@ -104,15 +116,22 @@ def main() -> None:
             tyro.extras.subcommand_cli_from_dict(DATA_COMMANDS, prog="remind data", args=arguments[1:] or ["--help"],
                                                  description="Build memory data from videos.")
         elif arguments[:1] == ["train"]:
-            run_training(arguments[1:])
+            run_training(arguments[1:], speaks=is_first_rank())
         else:
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="remind", args=arguments or ["--help"],
                 description="ReMind teaches video generators to remember: build data, train, generate, measure.",
             )
     except RemindError as error:
-        print(f"remind: {error}", file=sys.stderr)
+        if is_first_rank():
+            print(f"remind: {error}", file=sys.stderr)
+        else:
+            _leave_after_the_first()
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == 2:
+            _leave_after_the_first()
+        raise
     except BrokenPipeError:  # `remind --help | head`: the reader has enough; nothing may be flushed to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -1,8 +1,8 @@
 """The options of `remind train`: every field of a recipe's config, nested ones with dots, with its values as defaults.
 
-The command line is read twice: its first word for the recipe, the rest with what the recipe says. tyro makes the options;
-here is what it cannot know: forms that can be typed for curricula and stores, adapters that are off until one of their
-options is given, and what to say about an option that does not exist.
+The command line is read twice: its first word for the recipe, the rest with what the recipe says. tyro makes the
+options; here is what it cannot know: forms that can be typed for curricula and stores, adapters that are off until one
+of their options is given, and what to say about an option that does not exist.
 """
 
 from __future__ import annotations
@@ -46,18 +46,21 @@ class TrainCommand:
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(metadata={"flat": True})
     out: Path | None = None
-    resume: bool = False
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
     workers: int | None = None
     latents: tuple[Path, ...] = ()
-    show_plan: bool = False
+    show_plan: tyro.conf.FlagCreatePairsOff[bool] = False
     plan_picture: Path | None = None
-    dry_run: bool = False
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     world_size: int | None = None
     device: str | None = None
 
 
-def read_command(arguments: Sequence[str], *, prog: str = "remind train") -> TrainCommand:
+def read_command(arguments: Sequence[str], *, prog: str = "remind train", speaks: bool = True) -> TrainCommand:
     """The command that these arguments are; its config is complete and was checked.
+
+    Args:
+        speaks: as in `parse`.
 
     Raises:
         InputError: no or an unknown recipe, an option that does not exist, or a value that cannot be.
@@ -71,7 +74,8 @@ def read_command(arguments: Sequence[str], *, prog: str = "remind train") -> Tra
     # Adapters are off in most recipes: their options are shown, and the first that is given turns them on.
     adapted = config.lora is not None or any(word.startswith("--lora.") for word in rest)
     shown = TrainCommand(config if config.lora is not None else replace(config, lora=LoraOptions()))
-    command = parse(shown, rest, prog=f"{prog} {name}", description=f"{recipe.summary[0].upper()}{recipe.summary[1:]}.")
+    summary = f"{recipe.summary[0].upper()}{recipe.summary[1:]}."
+    command = parse(shown, rest, prog=f"{prog} {name}", description=summary, speaks=speaks)
     config = command.config if adapted else replace(command.config, lora=None)
     if config.lora is not None and config.init_from is None:
         raise InputError("adapters need a base to adapt", got="no weights to start from",
@@ -89,8 +93,11 @@ def read_command(arguments: Sequence[str], *, prog: str = "remind train") -> Tra
     return replace(command, config=config)
 
 
-def parse(default: T, arguments: Sequence[str], *, prog: str, description: str) -> T:
+def parse(default: T, arguments: Sequence[str], *, prog: str, description: str, speaks: bool = True) -> T:
     """A copy of `default` with the fields that the arguments name; `--help` shows its values and ends the program.
+
+    Args:
+        speaks: whether help and messages are printed; not by all processes of a run.
 
     Raises:
         InputError: an option that does not exist, with the nearest that do, or a value that a field refuses.
@@ -99,7 +106,7 @@ def parse(default: T, arguments: Sequence[str], *, prog: str, description: str) 
     with _FORMS:
         made, unknown = tyro.cli(type(default), default=default, args=list(arguments), prog=prog,
                                  description=description, return_unknown_args=True,
-                                 config=(tyro.conf.AvoidSubcommands,))  # fmt: skip
+                                 config=(tyro.conf.AvoidSubcommands,), console_outputs=speaks)  # fmt: skip
     if unknown:
         raise _unknown(unknown, sorted(set(option_names(default))))
     return made
@@ -107,10 +114,10 @@ def parse(default: T, arguments: Sequence[str], *, prog: str, description: str) 
 
 def option_names(instance: Any, prefix: str = "") -> Iterator[str]:
     """Every option of a dataclass instance, as it is typed: `--model.dim`."""
-    for field in fields(instance):
-        value = getattr(instance, field.name)
-        flat = field.metadata.get("flat", False)
-        name = prefix if flat else f"{prefix}{field.name.replace('_', '-')}"
+    for known in fields(instance):
+        value = getattr(instance, known.name)
+        flat = known.metadata.get("flat", False)
+        name = prefix if flat else f"{prefix}{known.name.replace('_', '-')}"
         if is_dataclass(value) and not isinstance(value, Curriculum):
             yield from option_names(value, name if flat else f"{name}.")
         else:

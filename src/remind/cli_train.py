@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from remind.training.config import TrainConfig
 
 
-def train(arguments: Sequence[str], *, prog: str = "remind train") -> None:
+def train(arguments: Sequence[str], *, prog: str = "remind train", speaks: bool = True) -> None:
     """Train a model to remember: what `remind train` with these arguments does.
+
+    Args:
+        speaks: whether help and messages about the arguments are printed; not by all processes of a run.
 
     Raises:
         RemindError: whatever a user can mend.
@@ -34,7 +37,7 @@ def train(arguments: Sequence[str], *, prog: str = "remind train") -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview(prog))
         return
-    command = read_command(arguments, prog=prog)
+    command = read_command(arguments, prog=prog, speaks=speaks)
     config = command.config
     if command.dry_run:
         _dry_run(command, find_recipe(arguments[0]).world_size)
@@ -45,9 +48,10 @@ def train(arguments: Sequence[str], *, prog: str = "remind train") -> None:
     elif command.out is None:
         raise InputError("a run needs a folder", expected="--out RUN")
     else:
+        from remind.recipes.validators import make_validator
         from remind.training.launch import train as run
 
-        run(config, command.out, resume=command.resume)
+        run(config, command.out, resume=command.resume, validator_factory=make_validator)
 
 
 def runs(folders: tyro.conf.Positional[tuple[Path, ...]], /, json: bool = False) -> None:

@@ -98,6 +98,7 @@ class TrainConfig:
         optimizer: `adamw`, or `muon` for the blocks' matrices with AdamW for the rest.
         learning_rate: AdamW's peak, reached after `warmup_steps`, then cosine to a twentieth.
         muon_learning_rate: Muon's peak.
+        warmup_steps: over which the rates rise from nothing.
         weight_decay: on matrices only.
         grad_clip: largest gradient norm.
         ema_decay: of the averaged weights that are shipped.
