@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from rich.text import Text
 
 from remind.data.figure_style import INK, LINE, PAPER, ROLE_COLORS, SOFT, VERMILION, save, style
 from remind.errors import InputError
-from remind.frame_graph import LATENTS_PER_CHUNK, MemoryEdge
-from remind.sequence_plan import PlanEntry, SequencePlan, SigmaRule
+from remind.frame_graph import LATENTS_PER_CHUNK, MemoryEdge, Role
+from remind.sequence_plan import SequencePlan, SigmaRule
 
 _SAYS = {
     "all_history": "every chunk is generated from all chunks before it",
@@ -108,15 +110,17 @@ def _panel(axes: Axes, plan: SequencePlan) -> Axes:
     return axes
 
 
-def _draw_cell(axes: Axes, x: float, y: float, entry: PlanEntry, rule: SigmaRule, *, on: bool = False) -> None:
-    """One latent frame, or one pair of the attention matrix."""
-    (opacity, hatch), color = _FILL[rule], ROLE_COLORS[entry.role]
-    edge = SOFT if entry.role == "clean" else color  # its grey is too light for a line
-    place, width, height = (x + 0.05, y + 0.09), 0.9, 0.82
-    axes.add_patch(Rectangle(place, width, height, facecolor=color, alpha=opacity, linewidth=0))
-    axes.add_patch(Rectangle(place, width, height, fill=False, hatch=hatch, edgecolor=edge, linewidth=0.8))
-    if on:
-        axes.add_patch(Rectangle((x + 0.05, y + 0.7), 0.9, 0.21, facecolor=VERMILION, linewidth=0))
+def _draw_cells(axes: Axes, cells: Sequence[tuple[int, int, Role, SigmaRule]]) -> None:
+    """Latent frames, or pairs of the attention matrix: column, row, role, noise. Few collections draw faster than many
+    rectangles."""
+    kinds: dict[tuple[Role, SigmaRule], list[Rectangle]] = {}
+    for column, row, role, rule in cells:
+        kinds.setdefault((role, rule), []).append(Rectangle((column + 0.05, row + 0.09), 0.9, 0.82))
+    for (role, rule), rectangles in kinds.items():
+        (opacity, hatch), color = _FILL[rule], ROLE_COLORS[role]
+        edge = SOFT if role == "clean" else color  # its grey is too light for a line
+        axes.add_collection(PatchCollection(rectangles, facecolors=[to_rgba(color, opacity)], edgecolors=[edge],
+                                            hatch=hatch or None, linewidths=0.8))  # fmt: skip
 
 
 def _draw_time(axes: Axes, plan: SequencePlan) -> None:
@@ -128,9 +132,13 @@ def _draw_time(axes: Axes, plan: SequencePlan) -> None:
         axes.plot((x, x), (0, num), color=LINE, linewidth=0.7, zorder=0)
     for x in range(0, end, LATENTS_PER_CHUNK):
         axes.text(x + 0.1, num + 0.1, f"t={x}", fontsize=7, color=SOFT, va="top")
+    _draw_cells(axes, [(entry.position + offset, row, entry.role, rule) for row, entry in enumerate(plan.entries)
+                       for offset, rule in enumerate(entry.sigma)])  # fmt: skip
+    in_loss = [(entry.position + offset, row) for row, entry in enumerate(plan.entries)
+               for offset, on in enumerate(entry.supervised) if on]  # fmt: skip
+    marks = [Rectangle((column + 0.05, row + 0.7), 0.9, 0.21) for column, row in in_loss]
+    axes.add_collection(PatchCollection(marks, facecolors=[VERMILION], linewidths=0))
     for row, entry in enumerate(plan.entries):
-        for offset, (rule, on) in enumerate(zip(entry.sigma, entry.supervised, strict=True)):
-            _draw_cell(axes, entry.position + offset, row, entry, rule, on=on)
         part = "target" if "sampled" in entry.sigma else "memory"
         axes.text(-0.25, row + 0.5, f"{part} {entry.chunk}, {entry.role}", fontsize=7, color=SOFT, ha="right",
                   va="center")
@@ -165,9 +173,8 @@ def _draw_attention(axes: Axes, plan: SequencePlan) -> None:
     num = len(plan.entries)
     axes.set_xlim(0, max(num, 13))
     axes.add_patch(Rectangle((0, 0), num, num, fill=False, edgecolor=LINE, linewidth=0.8))
-    for row, seen in enumerate(plan.visibility):
-        for column in seen:
-            _draw_cell(axes, column, row, plan.entries[column], plan.entries[column].sigma[-1])
+    _draw_cells(axes, [(column, row, plan.entries[column].role, plan.entries[column].sigma[-1])
+                       for row, seen in enumerate(plan.visibility) for column in seen])  # fmt: skip
     axes.text(0, -0.35, "attends", fontsize=7, color=SOFT, va="center")
     axes.text(0, num + 0.1, f"{num} entries, reaches {plan.largest_distance} latent frames back", fontsize=7,
               color=SOFT, va="top")
