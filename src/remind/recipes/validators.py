@@ -33,7 +33,7 @@ def make_validator(config: TrainConfig, held_out: Mixture | None) -> Validator |
         raise InputError("there is nothing to validate on", got="no held-out clips",
                          fix="add clips, mix in world clips, or set validation.every to 0")
     return LossValidator(
-        held_out_clips(held_out, options.clips), [name for name, weight in config.curriculum.weights if weight],
+        held_out_clips(held_out, options.clips), config.curriculum.regimes,
         regime_options=config.regime, step_options=config.step, seed=config.seed,
         micro_batch=config.execution.micro_batch or config.group_size or config.batch_size,
     )  # fmt: skip
