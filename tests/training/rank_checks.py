@@ -1,4 +1,4 @@
-"""What two gloo ranks do in one pair of processes, so that each check costs no start of its own; results go to files."""
+"""What two gloo ranks do in one pair of processes, so that no check costs a start of its own; results go to files."""
 
 from __future__ import annotations
 
@@ -182,6 +182,13 @@ def looks(ranks: Ranks) -> dict[str, Any]:
     return {"shared": shared, "alone": alone, "same": all(same)}
 
 
+def stopped(ranks: Ranks) -> dict[str, int]:
+    """A signal that only one rank got, in the middle of a run."""
+    run = trainer(GROUPED, ranks)
+    done = sum(1 for _ in run.steps(lambda: 15 if ranks.rank == 1 and run.step == 2 else 0))
+    return {"done": done, "step": run.step, "by": run.stop_asked}
+
+
 def main(rank: int, port: int, folder: Path) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port))  # fmt: skip
@@ -189,6 +196,6 @@ def main(rank: int, port: int, folder: Path) -> None:
     with started_ranks(CONFIG.execution) as ranks:
         found: dict[str, Any] = {
             "variants": variants(ranks), "resharded": resharded(ranks, folder), "muon": muon(ranks),
-            "looks": looks(ranks), "failures": failures(ranks, folder),
+            "looks": looks(ranks), "stopped": stopped(ranks), "failures": failures(ranks, folder),
         }  # fmt: skip
     torch.save(found, folder / f"found-{rank}.pt")

@@ -112,6 +112,10 @@ def test_an_error_of_one_rank_is_the_same_error_on_all(found: list[dict[str, Any
     assert second["here alone"] == "RemindError: ZeroDivisionError: division by zero (rank 0)"
 
 
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(found: list[dict[str, Any]]) -> None:
+    assert [rank["stopped"] for rank in found] == [{"done": 3, "step": 3, "by": 15}] * 2
+
+
 def test_ranks_that_do_not_split_and_devices_that_are_not_there_are_refused() -> None:
     check_world(Execution(replicate=2, sequence_parallel=3), 6)
     with pytest.raises(InputError, match=r"execution.replicate; got 4 of 6 ranks"):

@@ -45,7 +45,9 @@ def world_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
         os.environ["REMIND_CACHE"] = before
 
 
-def start(out: Path, *options: str, steps: int = STEPS, rank: int = 0, ranks: int = 1, port: int = 0) -> subprocess.Popen:
+def start(
+    out: Path, *options: str, steps: int = STEPS, rank: int = 0, ranks: int = 1, port: int = 0
+) -> subprocess.Popen:
     place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1",
              "MASTER_PORT": str(port)}  # fmt: skip
     return subprocess.Popen(
@@ -104,33 +106,23 @@ def test_a_run_killed_and_stopped_and_continued_equals_one_that_was_not_bit_for_
     assert len(run_checkpoint.steps_on_disk(out)) == CONFIG.execution.keep
 
 
-def test_ranks_stop_together_and_one_that_is_killed_ends_the_other_with_one_message(tmp_path: Path) -> None:
+def test_a_rank_that_is_killed_ends_the_other_with_one_message(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     pair = [start(tmp_path, steps=2000, rank=rank, ranks=2, port=port) for rank in range(2)]
     try:
-        wait_for(lambda: steps_done(tmp_path) >= 4, *pair)
-        pair[1].send_signal(signal.SIGTERM)  # to one of them
-        (first, said), (second, silence) = (end(process) for process in pair)
-        assert (first, second) == (143, 143)
-        stopped = run_checkpoint.steps_on_disk(tmp_path)[-1]
-        assert f"stopped at step {stopped} by SIGTERM" in said
-        assert "stopped" not in silence
-        assert steps_done(tmp_path) == stopped
-
-        pair = [start(tmp_path, "--resume", steps=2000, rank=rank, ranks=2, port=port + 1) for rank in range(2)]
-        wait_for(lambda: steps_done(tmp_path) >= stopped + 2, *pair)
+        wait_for(lambda: run_checkpoint.latest(tmp_path) is not None, *pair)
         pair[1].kill()
         (first, said), _ = (end(process) for process in pair)
-        assert first == 2
-        assert said.count("remind: ") == 1
-        assert "remind: another rank of the run is gone" in said
-        assert "Traceback" not in said
-        assert run_checkpoint.steps_on_disk(tmp_path)[-1] >= stopped
     finally:
         for process in pair:
             process.kill()
+    assert first == 2
+    assert said.count("remind: ") == 1
+    assert "remind: another rank of the run is gone" in said
+    assert "Traceback" not in said
+    assert run_checkpoint.latest(tmp_path) is not None
 
 
 def test_a_run_leaves_weights_that_say_what_made_them(tmp_path: Path) -> None:

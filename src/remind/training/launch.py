@@ -25,6 +25,7 @@ from rich.console import Console
 from remind.data.mixture import Mixture
 from remind.errors import InputError, RemindError
 from remind.models.checkpoint import save_checkpoint
+from remind.sequence_plan import SequencePlan
 from remind.training import run_checkpoint
 from remind.training.batches import plans_of_step
 from remind.training.config import TrainConfig
@@ -253,15 +254,33 @@ def prepare_folder(out: Path, *, resume: bool, writes: bool = True) -> Path | No
     return found
 
 
-def show_plans(config: TrainConfig, console: Console, *, num_steps: int = 12) -> None:
-    """Print one plan of each regime that the first steps draw."""
-    few = replace(config, bank_size=max(config.batch_size, 8))
+def show_plans(
+    config: TrainConfig, console: Console, *, picture: Path | None = None, num_steps: int = 48
+) -> None:
+    """Print one plan of each regime that the first steps draw.
+
+    Args:
+        picture: draw them into this file too, .png or .svg.
+        num_steps: steps to look at.
+
+    Raises:
+        RemindError: data that cannot be read, or a picture that cannot be written.
+    """
+    from remind.training.plan_picture import colored, save_plans
+
+    few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
     mixture = open_data(few, console, workers=1).mixture
-    seen: set[str] = set()
-    for step in range(num_steps * 4):
+    shown: dict[str, SequencePlan] = {}
+    for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
-        if plans[0].regime not in seen:
-            seen.add(plans[0].regime)
-            console.print(f"step {step}, first clip of the batch, graph {samples[0].graph.draw()} "
-                          "(A anchor, x degraded, R recovery)", markup=False)
-            console.print(plans[0].draw(), markup=False)
+        for sample, plan in zip(samples, plans, strict=True):
+            if plan.regime not in shown:
+                shown[plan.regime] = plan
+                console.print(f"step {step}, graph {sample.graph.draw()} (A anchor, x degraded, R recovery)",
+                              markup=False)  # fmt: skip
+                console.print(colored(plan))
+        if len(shown) == len(config.curriculum.regimes):
+            break
+    if picture is not None:
+        save_plans(list(shown.values()), picture)
+        console.print(f"drew {picture}")
