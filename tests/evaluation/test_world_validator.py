@@ -165,7 +165,7 @@ def test_options_make_the_validator_they_ask_for() -> None:
     with pytest.raises(InputError, match="validated on the world"):
         make_validator(replace(by_world, bank_size=0), held_out)
     with pytest.raises(InputError, match="validation needs clips"):
-        make_validator(replace(by_loss, validation=ValidationOptions(every=1, clips=0)), held_out)
+        held_out_clips(held_out, 0)
 
 
 def test_held_out_clips_are_each_taken_once() -> None:
