@@ -102,7 +102,8 @@ def equality(sharing: SequenceParallel) -> dict[str, list[float]]:
     model, x = trained(MODES["full"]), teacher_forced(BASE, (4, 6))
     found["bidirectional"] = compare(model, {**x, "attention": "bidirectional"}, sharing)
     found["without cameras"] = compare(model, {**x, "cameras": None}, sharing)
-    copied = copy.deepcopy(model)  # as an average of weights is made; it holds the group
+    copied = copy.deepcopy(model)  # as an average of weights is made, while the model holds the group
+    assert copied.sequence_parallel is model.sequence_parallel is sharing
     found["a copy"] = compare(copied, x, sharing)
     model.checkpoint_blocks = True
     found["recomputed"] = compare(model, x, sharing)

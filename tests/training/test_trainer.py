@@ -139,11 +139,21 @@ def test_a_loss_that_is_not_finite_stops_before_anything_moves_and_names_the_cli
     bad = next(i for i in range(24) if data.locate(i)[1] == 2)
     take(run, bad // 4)
     before = weights(run)
-    with pytest.raises(RemindError, match=rf"not finite; got step {bad // 4 + 1}, \w+: .*{bad} \(item 2") as error:
+    with pytest.raises(RemindError, match=rf"latents of the data are not finite; got step {bad // 4 + 1}, \w+: .*{bad} \(item 2") as error:
         take(run, 1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.tensors().items())
     assert run.step == bad // 4
     assert str(error.value).count("item") == (1 if micro_batch else 4)  # one pass, or all that one pass held
+
+
+def test_a_model_that_blows_up_is_stopped_by_its_loss() -> None:
+    run = trainer()
+    with torch.no_grad():
+        run.model.head.head.bias.fill_(1e30)
+    before = weights(run)
+    with pytest.raises(RemindError, match=r"the loss is not finite; got step 1, \w+: 0 \(item"):
+        take(run, 1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.tensors().items())
 
 
 def test_a_gradient_that_is_not_finite_stops_too() -> None:

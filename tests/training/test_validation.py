@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from remind.data.memory_bank import MemoryBank
@@ -22,12 +21,9 @@ from remind.training.regimes import REGIMES, RegimeOptions
 from remind.training.validation import LossValidator, Validation
 
 from ..make_memory import filled_model, samples
+from .validation_ranks import one_rank, validator
 
 REGIME_NAMES = tuple(REGIMES)
-
-
-def validator(count: int = 5, **options: object) -> LossValidator:
-    return LossValidator(samples(count), REGIME_NAMES, **{"sigmas": (0.2, 0.8), **options})  # type: ignore[arg-type]
 
 
 def assert_close(found: Validation, expected: Validation) -> None:
@@ -64,7 +60,7 @@ def test_model_and_generator_are_left_as_they_were() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch", [1, 3])
 def test_any_micro_batch_gives_the_same(micro_batch: int) -> None:
     model = filled_model()
     assert_close(validator(micro_batch=micro_batch)(model), validator()(model))
@@ -90,27 +86,9 @@ def test_all_regimes_are_looked_at_on_equal_terms() -> None:
     assert found["flow"] == pytest.approx((found["flow/sigma/0.2"] + found["flow/sigma/0.8"]) / 2)
 
 
-def _one_rank(rank: int, folder: str, count: int) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    try:
-        passes = 0
-
-        def counted(*_: object) -> None:
-            nonlocal passes
-            passes += 1
-
-        model = filled_model()
-        model.register_forward_hook(counted)
-        found = validator(count, group=dist.group.WORLD, micro_batch=2)(model)
-        torch.save((found.scalars, passes), f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
 def test_two_ranks_share_the_clips_and_agree(tmp_path: Path) -> None:
     """Five clips: one rank has a clip fewer, and makes as many passes all the same."""
-    mp.spawn(_one_rank, args=(str(tmp_path), 5), nprocs=2)
+    mp.spawn(one_rank, args=(str(tmp_path), 5), nprocs=2)
     (first, passes), (second, others) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first == second
     assert passes == others == 2 * len(REGIMES) * 2
@@ -121,10 +99,10 @@ def test_training_lowers_it_on_real_clips() -> None:
     """The shipped nano against its own shape with random weights, on world clips that it never saw."""
     pipeline = RemindPipeline.from_pretrained("nano")
     config = pipeline.model.config
-    clips = [make_world_clip(VALIDATION_SEEDS.start + 800_000 + i, hw=(32, 32)) for i in range(3)]
+    clips = [make_world_clip(VALIDATION_SEEDS.start + 800_000 + i, hw=(32, 32)) for i in range(2)]
     bank = MemoryBank.from_clips(((clip.clean, clip.degraded, clip.recipe) for clip in clips), LinearCodec.load(),
                                  WordHashEncoder(config.text_dim, config.text_len))
-    looks = LossValidator([bank[i] for i in range(3)], REGIME_NAMES, sigmas=(0.3, 0.7))
+    looks = LossValidator([bank[0], bank[1]], REGIME_NAMES, sigmas=(0.5,))
     torch.manual_seed(0)
     trained, fresh = looks(pipeline.model).scalars, looks(CausalVideoDiT(config)).scalars
     for name in trained:
@@ -134,9 +112,9 @@ def test_training_lowers_it_on_real_clips() -> None:
 def test_what_cannot_be_looked_at_is_said() -> None:
     with pytest.raises(InputError, match="no clips to validate on"):
         LossValidator([], REGIME_NAMES)
-    for regimes in ([], ["no_such"], ["node_drop", "node_drop"]):
+    for regimes in ((), ("node_drop", "node_drop")):
         with pytest.raises(InputError, match="regimes that exist"):
-            LossValidator(samples(1), regimes)  # type: ignore[arg-type]
+            LossValidator(samples(1), regimes)
     for sigmas in ((), (0.0,), (1.5,)):
         with pytest.raises(InputError, match="noise levels"):
             LossValidator(samples(1), REGIME_NAMES, sigmas=sigmas)

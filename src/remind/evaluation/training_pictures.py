@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -87,7 +87,7 @@ def recovery_strip(
     return np.asarray(picture)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: float) -> str:
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
     """The text, cut where it would be too wide."""
     if font.getlength(text) <= width_px:
         return text
@@ -123,7 +123,8 @@ def importance_heatmap(title: str, importance: KVImportance, graph: FrameGraph) 
         figure = Figure(figsize=(max(4.2, 1.1 + 0.62 * len(columns)), 1.32 + 0.5 * len(rows)), facecolor=PAPER)
         canvas = FigureCanvasAgg(figure)
         size = figure.get_size_inches()
-        axes = figure.add_axes((0.9 / size[0], 0.42 / size[1], 0.62 * len(columns) / size[0], 0.5 * len(rows) / size[1]))
+        width, height = 0.62 * len(columns) / size[0], 0.5 * len(rows) / size[1]
+        axes = figure.add_axes((0.9 / size[0], 0.42 / size[1], width, height))
         bare(axes)
         axes.set_xlim(0, len(columns))
         axes.set_ylim(len(rows), 0)

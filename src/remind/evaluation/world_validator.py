@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
-from itertools import count
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -21,7 +19,7 @@ from remind.errors import InputError
 from remind.evaluation.calibration import Calibration, calibrate_meters
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.layout_glances import LayoutGlances
-from remind.evaluation.training_pictures import importance_heatmap, recovery_strip
+from remind.evaluation.training_pictures import Picture, importance_heatmap, recovery_strip
 from remind.evaluation.world_benchmark import CaseScore, is_eligible, score_video
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
 from remind.inference.rollout import Sampler
@@ -46,27 +44,32 @@ def validation_clips(num_clips: int, hw: tuple[int, int], num_frames: int = 81) 
         num_clips: >= 1.
         hw: px.
         num_frames: of every clip.
+
+    Raises:
+        InputError: clips so short that nothing happens in them.
     """
     found: list[WorldClip] = []
-    for seed in count(FIRST_SEED):
+    for attempt in range(64 * num_clips):
         i = len(found)
-        if i == num_clips:
-            return found
-        clip = make_world_clip(seed, hw=hw, num_frames=num_frames, family=RAMPS[i % len(RAMPS)],
+        clip = make_world_clip(FIRST_SEED + attempt, hw=hw, num_frames=num_frames, family=RAMPS[attempt % len(RAMPS)],
                                kind=HIDING_KINDS[(i + i // len(RAMPS)) % len(HIDING_KINDS)])
         c2w = clip.scene.cameras.c2w
         if is_eligible(clip) and bool((c2w == c2w[:1]).all()):
             found.append(clip)
-    raise AssertionError("seeds do not end")
+        if len(found) == num_clips:
+            return found
+    raise InputError("too little happens while world clips are hidden", got=f"clips of {num_frames} frames",
+                     expected="57 or more", fix="set validation.by to loss")
 
 
 class WorldValidator:
     """Generates what was hidden in world clips (V2V) and measures state progress p: 0 a world that stood still, 1 the
     truth. The score is the mean of 1 - |1 - p|: p, but too much progress is no better than as much too little.
 
-    Scalars: `state_progress` (mean p), `within_15` (share of clips), `after_error` (of the state's range), `shown` (share of the
-    frames after the interruption in which the video shows a state), `background_psnr_db`, `mass_on_anchors` (of the
-    attention to the past of recovery chunks). Pictures: `clip/NUMBER` for the first clips, `kv_importance`.
+    Scalars: `state_progress` (mean p), `within_15` (share of clips), `after_error` (of the state's range), `shown`
+    (share of the frames after the interruption in which the video shows a state), `background_psnr_db`,
+    `mass_on_anchors` (of the attention to the past of recovery chunks). Pictures: `clip/NUMBER` for the first clips,
+    `kv_importance`.
 
     Clips, their meters and their limits are made at the first call and kept; a pure function of the weights.
 
@@ -109,17 +112,25 @@ class WorldValidator:
         tasks = [RecoveryTask(case.degraded, case.schedule, seed=i) for i, case in enumerate(cases)]
         glances = LayoutGlances([case.graph for case in cases])
         with in_eval_mode(model):
-            videos = pipeline.recover(tasks, sampler=self.sampler, glance=glances)
+            found = self.judge(pipeline.recover(tasks, sampler=self.sampler, glance=glances))
+        mass = glances.mass_on_anchors()
+        heatmap = importance_heatmap("attention to the past", glances.result(), glances.graph)
+        return Validation(found.scalars | ({} if mass is None else {"mass_on_anchors": mass}), found.score,
+                          found.pictures | {"kv_importance": heatmap})
+
+    def judge(self, videos: Sequence[UInt8[Tensor, "t h w 3"]]) -> Validation:
+        """What can be told from videos alone, whoever made them.
+
+        Args:
+            videos: of all clips in order, the given frames included.
+        """
         scores = [score_video(meter.case, video, meter, self.calibration)
                   for meter, video in zip(self.meters, videos, strict=True)]
         progress = [_progress(score) for score in scores]
-        scalars = {"state_progress": sum(progress) / len(progress), **_means(scores)}
-        if (mass := glances.mass_on_anchors()) is not None:
-            scalars["mass_on_anchors"] = mass
-        pictures = {f"clip/{i}": _strip(meter, video, score) for i, (meter, video, score)
-                    in enumerate(zip(self.meters[: self.num_strips], videos, scores, strict=False))}
-        pictures["kv_importance"] = importance_heatmap("attention to the past", glances.result(), glances.graph)
-        return Validation(scalars, sum(1 - abs(1 - p) for p in progress) / len(progress), pictures)
+        strips = {f"clip/{i}": _strip(meter, video, score) for i, (meter, video, score)
+                  in enumerate(zip(self.meters[: self.num_strips], videos, scores, strict=False))}
+        return Validation({"state_progress": sum(progress) / len(progress), **_means(scores)},
+                          sum(1 - abs(1 - p) for p in progress) / len(progress), strips)
 
 
 def _progress(score: CaseScore) -> float:
@@ -130,8 +141,12 @@ def _progress(score: CaseScore) -> float:
 def _means(scores: Sequence[CaseScore]) -> dict[str, float]:
     """Other measures, each over the clips that have it."""
     found: dict[str, float] = {}
-    values = {"within_15": [s.within_15 for s in scores], "after_error": [s.after_error for s in scores],
-              "shown": [s.shown_share for s in scores], "background_psnr_db": [s.background_psnr_db for s in scores]}
+    values: dict[str, list[float | bool | None]] = {
+        "within_15": [s.within_15 for s in scores],
+        "after_error": [s.after_error for s in scores],
+        "shown": [s.shown_share for s in scores],
+        "background_psnr_db": [s.background_psnr_db for s in scores],
+    }
     for name, column in values.items():
         known = [float(value) for value in column if value is not None]
         if known:
@@ -139,7 +154,7 @@ def _means(scores: Sequence[CaseScore]) -> dict[str, float]:
     return found
 
 
-def _strip(meter: CaseMeter, video: UInt8[Tensor, "t h w 3"], score: CaseScore) -> UInt8[Tensor, "height width 3"]:
+def _strip(meter: CaseMeter, video: UInt8[Tensor, "t h w 3"], score: CaseScore) -> Picture:
     case = meter.case
     progress = "not observable" if score.progress is None else f"state progress {round(score.progress, 2) + 0:.2f}"
     return recovery_strip(

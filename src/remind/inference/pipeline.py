@@ -125,8 +125,9 @@ class RemindPipeline:
             graph, num_frames = tasks[batch[0]].graph, len(tasks[batch[0]].degraded)
             rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
             given = LATENTS_PER_CHUNK * (graph.frontier or 0)
+            prefix = self.codec.encode(rgb)[:, :given].to(self.device)
             latents = rollout(
-                self.model, self.codec.encode(rgb)[:, :given].to(self.device), self._conditions([tasks[i] for i in batch]),
+                self.model, prefix, self._conditions([tasks[i] for i in batch]),
                 sampler=sampler,
                 knocked_out=graph.witnesses if knock_out_anchors else (),
                 knock_out=knock_out_anchors or "rebuild",

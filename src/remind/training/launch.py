@@ -22,8 +22,10 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
+from remind.data.mixture import Mixture
 from remind.errors import InputError, RemindError
 from remind.models.checkpoint import save_checkpoint
+from remind.sequence_plan import SequencePlan
 from remind.training import run_checkpoint
 from remind.training.batches import plans_of_step
 from remind.training.config import TrainConfig
@@ -41,7 +43,8 @@ from remind.validation import Validator
 SMALL = 200_000_000
 """Parameters of models whose averaged weights are written at every checkpoint; those of larger ones at the end."""
 LINE_EVERY = 50
-ValidatorFactory = Callable[[TrainConfig], Validator]
+ValidatorFactory = Callable[[TrainConfig, Mixture | None], Validator | None]
+"""Makes what `config.validation` asks for, of the config and the held-out clips; None if it asks for nothing."""
 
 
 def train(
@@ -60,7 +63,7 @@ def train(
         out: run folder.
         resume: go on from its last checkpoint.
         console: where rank 0 says how it goes; standard error if None. The other ranks say nothing.
-        validator_factory: makes what validates every `config.validation.every` steps; called on rank 0.
+        validator_factory: makes what looks at the averaged weights every `config.validation.every` steps.
 
     Raises:
         RemindError: on rank 0, whichever rank had it; the others leave with exit code 2.
@@ -86,7 +89,6 @@ class _Session:
                  validator_factory: ValidatorFactory | None):  # fmt: skip
         self.config, self.out, self.ranks, self.console = config, out, ranks, console
         self.validator_factory = validator_factory
-        self.validator: Validator | None = None
         self.tracker: Tracker | None = None
         self.saved_at = -1
 
@@ -96,6 +98,7 @@ class _Session:
         folder = ranks.together(lambda: prepare_folder(out, resume=resume, writes=ranks.first))
         self.source = ranks.together(lambda: open_data(config, self.console, workers=config.execution.workers,
                                                        first=ranks.first))  # fmt: skip
+        self.validator = ranks.together(self._make_validator)
         self.trainer = Trainer(config, self.source.mixture, ranks, data=self.source.facts["sha256"])
         if folder is not None:
             for difference in self.trainer.resume(folder):
@@ -158,10 +161,8 @@ class _Session:
         with self.trainer.averaged_model(sharded=self.config.validation.by == "loss") as model:
 
             def look() -> float:
-                if model is None:
+                if model is None or self.validator is None:
                     return 0.0
-                if self.validator is None:
-                    self.validator = self._make_validator()
                 found = self.validator(model)
                 record.update({f"validation/{name}": value for name, value in found.scalars.items()})
                 record["validation/score"] = found.score
@@ -178,21 +179,19 @@ class _Session:
             run_checkpoint.write_best(self.out, self.trainer.step, score)
         return True
 
-    def _make_validator(self) -> Validator:
-        """Raises InputError where nothing was held out, or nobody said how to read the world's state."""
-        config, held_out = self.config, self.source.held_out
-        if config.validation.by == "world":
-            if self.validator_factory is None:
-                raise InputError("validation by generating world clips is not offered here", got="no validator",
-                                 fix='pass validator_factory, or set validation.by to "loss"')  # fmt: skip
-            return self.validator_factory(config)
-        if held_out is None:
-            raise InputError("there is nothing to validate on", fix="set validation.every to 0")
-        return LossValidator(
-            [held_out[index] for index in range(config.validation.clips)], config.curriculum.regimes,
-            regime_options=config.regime, step_options=config.step, seed=config.seed,
-            micro_batch=config.execution.micro_batch, group=None if self.ranks.mesh is None else dist.group.WORLD,
-        )  # fmt: skip
+    def _make_validator(self) -> Validator | None:
+        """Rank 0 generates with a model of its own; where forward passes are enough, all ranks share them."""
+        config = self.config
+        alone = config.validation.by == "world"
+        if not config.validation.every or (alone and not self.ranks.first):
+            return None
+        if self.validator_factory is None:
+            raise InputError("validation was asked for, and this caller offers none", got=config.validation,
+                             fix="set validation.every to 0, or pass validator_factory")
+        validator = self.validator_factory(config, self.source.held_out)
+        if isinstance(validator, LossValidator) and self.ranks.mesh is not None:
+            validator.group = dist.group.WORLD
+        return validator
 
     def _save(self, parameters: int, *, best: bool) -> None:
         if self.saved_at != self.trainer.step:
@@ -255,15 +254,30 @@ def prepare_folder(out: Path, *, resume: bool, writes: bool = True) -> Path | No
     return found
 
 
-def show_plans(config: TrainConfig, console: Console, *, num_steps: int = 12) -> None:
-    """Print one plan of each regime that the first steps draw."""
-    few = replace(config, bank_size=max(config.batch_size, 8))
+def show_plans(
+    config: TrainConfig, console: Console, *, picture: Path | None = None, num_steps: int = 48
+) -> None:
+    """Print one plan of each regime that the first steps draw.
+
+    Args:
+        picture: draw them into this file too, .png or .svg.
+        num_steps: steps to look at.
+
+    Raises:
+        RemindError: data that cannot be read, or a picture that cannot be written.
+    """
+    few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
     mixture = open_data(few, console, workers=1).mixture
-    seen: set[str] = set()
-    for step in range(num_steps * 4):
+    shown: dict[str, SequencePlan] = {}
+    for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
-        if plans[0].regime not in seen:
-            seen.add(plans[0].regime)
+        if plans[0].regime not in shown:
+            shown[plans[0].regime] = plans[0]
             console.print(f"step {step}, first clip of the batch, graph {samples[0].graph.draw()} "
                           "(A anchor, x degraded, R recovery)", markup=False)
             console.print(plans[0].draw(), markup=False)
+    if picture is not None:
+        from remind.training.plan_picture import save_plans
+
+        save_plans(list(shown.values()), picture)
+        console.print(f"drew {picture}")

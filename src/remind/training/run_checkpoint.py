@@ -99,8 +99,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 def decisive(config: TrainConfig) -> dict[str, Any]:
     """What decides a run's result, as plain JSON values.
 
-    That is all but how it is carried out, what is looked at meanwhile, and where its data lie (their content is compared
-    by its hash).
+    That is all but how it is carried out, what is looked at meanwhile, and where its data lie (they have a hash).
     """
     aside = ("execution", "validation", "data", "latents")
     return {key: value for key, value in plain(config).items() if key not in aside}
@@ -152,9 +151,10 @@ def save(out: Path, tensors: Mapping[str, Tensor], state: RunState, ranks: Ranks
         with whole_file(partial / "state.json") as file:
             file.write_text(json.dumps(content) + "\n")
         if final.exists():  # of a session that was cut back and has come here again
-            shutil.rmtree(final)
+            final.rename(final.with_name(f".{final.name}.removed"))
         partial.rename(final)
         _sync_folder(final.parent)
+        clear_leftovers(out)
 
     def written(work: Callable[[], T]) -> T:
         try:

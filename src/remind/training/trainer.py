@@ -177,7 +177,10 @@ class Trainer:
                 batch = assemble(clips, plans, [noise_of(config, index) for index in micro.indices], config.step)
                 batch = replace(batch, x0=band(batch.x0, self.sequence), noise=band(batch.noise, self.sequence))
                 prepared.append(Prepared(micro, batch, max(plan.largest_distance for plan in plans)))
-                total = total + LossStatistics.of(batch.x0, batch.supervised).values
+                values = LossStatistics.of(batch.x0, batch.supervised).values
+                if not values.isfinite().all():  # it would spoil the weights of all other clips, and hide among them
+                    raise self._not_finite("latents of the data are not finite", [(micro.indices, batch.regime)])
+                total = total + values
             return total
 
         start = self.step * config.batch_size
@@ -215,18 +218,21 @@ class Trainer:
         return float(whole(norm))
 
     def _check_finite(self, reports: list[PassReport], norm: float) -> None:
-        """Raises RemindError that names the clips of passes whose loss is not finite; all clips if only the norm is not."""
+        """Raises RemindError with the clips of passes whose loss is not finite; with all if only the norm is not."""
         bad = [clips for report in reports for clips, loss in zip(report.passes, report.losses, strict=True)
                if not math.isfinite(loss)]  # fmt: skip
         if not bad and math.isfinite(norm):
             return
         what = "the loss is not finite" if bad else f"the gradient norm is {norm}"
         named = bad or [clips for report in reports for clips in report.passes]
+        raise self._not_finite(what, named)
+
+    def _not_finite(self, what: str, passes: list[tuple[range, str]]) -> RemindError:
         clips = "; ".join(f"{regime}: {', '.join(self.name_of(i) for i in indices)}"
-                          for indices, regime in dict.fromkeys(named))  # fmt: skip
-        raise RemindError(what, got=f"step {self.step + 1}, {clips}", expected="numbers to learn from",
-                          fix="look at those clips, or lower the learning rate; --resume starts from the last "
-                              "checkpoint")  # fmt: skip
+                          for indices, regime in dict.fromkeys(passes))  # fmt: skip
+        return RemindError(what, got=f"step {self.step + 1}, {clips}", expected="numbers to learn from",
+                           fix="look at those clips, or lower the learning rate; --resume starts from the last "
+                               "checkpoint")  # fmt: skip
 
     def name_of(self, index: int) -> str:
         """A clip of the mixture, as a user would know it."""
@@ -326,5 +332,6 @@ class Trainer:
         run_checkpoint.load(folder, self.tensors(), self.ranks)
         self.step, self.max_distance = state.step, state.max_distance
         self.seconds, self.tokens = state.seconds, state.tokens
-        pairs = {"threads": (state.threads, torch.get_num_threads()), "ranks": (state.world_size, self.ranks.world_size)}
-        return [f"{now} {name} instead of {then}" for name, (then, now) in pairs.items() if now != then]
+        mine, theirs = (torch.get_num_threads(), self.ranks.world_size), (state.threads, state.world_size)
+        return [f"{now} {name} instead of {then}" for name, now, then in
+                zip(("threads", "ranks"), mine, theirs, strict=True) if now != then]

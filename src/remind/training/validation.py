@@ -61,7 +61,8 @@ class LossValidator:
         if not samples:
             raise InputError("there are no clips to validate on", fix="hold some out, or set validation.every to 0")
         if not regimes or not set(regimes) <= set(REGIMES) or len(set(regimes)) < len(regimes):
-            raise InputError("validation needs regimes that exist, each once", got=list(regimes), expected=list(REGIMES))
+            raise InputError("validation needs regimes that exist, each once", got=list(regimes),
+                             expected=list(REGIMES))
         if not sigmas or not all(0 < sigma <= 1 for sigma in sigmas) or micro_batch < 0:
             raise InputError("validation needs noise levels in (0, 1] and a number of clips in a pass",
                              got=(list(sigmas), micro_batch))
@@ -93,8 +94,9 @@ class LossValidator:
         graphs = [sample.graph for sample in self.samples]
         number = list(REGIMES).index(regime)
         choices = draw_batch_choices(graphs, np.random.default_rng([self.seed, 6, number]))
-        return [REGIMES[regime](graph, np.random.default_rng([self.seed, 7, number, clip]), self.regime_options, choices)
-                for clip, graph in enumerate(graphs)]
+        rngs = [np.random.default_rng([self.seed, 7, number, clip]) for clip in range(len(graphs))]
+        return [REGIMES[regime](graph, rng, self.regime_options, choices)
+                for graph, rng in zip(graphs, rngs, strict=True)]
 
     def _passes(self) -> list[tuple[list[int], Float[Tensor, " b"]]]:
         """This rank's clips, pass by pass, and how often each counts: 0 for one that only fills up a pass."""
