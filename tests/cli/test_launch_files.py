@@ -42,7 +42,9 @@ for task in "${tasks[@]}"; do
 done
 exit $status
 """
-SCONTROL = '#!/usr/bin/env bash\nif [[ $1 == show ]]; then printf "node-a\\nnode-b\\n"; else echo "$@" > "$NOTED.requeue"; fi\n'
+SCONTROL = """#!/usr/bin/env bash
+if [[ $1 == show ]]; then printf 'node-%d\\n' {0..20000}; else echo "$@" > "$NOTED.requeue"; fi
+"""
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_slurm_saves_before_its_time_is_up_queues_again_and_goes_on(
     job = slurm("--learning-rate", "1e-5")
     for rank in "01":
         wait_for(place / f"noted.{rank}.started")
-    assert noted(place / "noted.1.place") == ["1", "1", "2", "node-a", "23456"]
+    assert noted(place / "noted.1.place") == ["1", "1", "2", "node-0", "23456"]
     command = command_in(noted(place / "noted.0"))
     assert (command.config.recipe, command.config.learning_rate, command.resume) == ("wan_v2v", 1e-5, False)
     job.send_signal(signal.SIGUSR1)
@@ -161,8 +163,9 @@ def test_skypilot_runs_torchrun_on_every_node_with_the_recipe(place: Path, monke
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     assert {"name", "num_nodes", "resources", "envs", "workdir", "volumes", "setup", "run"} == set(task)
     assert task["envs"]["RUN"].startswith(next(iter(task["volumes"])) + "/")
-    for name, value in {**task["envs"], "RUN": str(place / "run"), "SKYPILOT_NUM_NODES": "4", "SKYPILOT_NODE_RANK": "1",
-                        "SKYPILOT_NUM_GPUS_PER_NODE": "8", "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2"}.items():  # fmt: skip
+    given = {"RUN": str(place / "run"), "SKYPILOT_NUM_NODES": "4", "SKYPILOT_NODE_RANK": "1",
+             "SKYPILOT_NUM_GPUS_PER_NODE": "8", "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2"}  # fmt: skip
+    for name, value in {**task["envs"], **given}.items():
         monkeypatch.setenv(name, value)
     (place / "run" / "checkpoints" / "step-00000100").mkdir(parents=True)
     script = task["run"].replace("cd /shared", f"cd {place}")
