@@ -7,7 +7,9 @@ of their options is given, and what to say about an option that does not exist.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,7 +43,7 @@ class TrainCommand:
         plan_picture: Draw them into this PNG too.
         dry_run: Say what would be read and what it would take, and stop; nothing is written or rendered.
         world_size: Processes to reckon with in a dry run; the recipe's own number if not given.
-        device: Device to reckon with in a dry run, e.g. A100; this machine's processor or GPU if not given.
+        device: GPU to reckon with in a dry run, e.g. H100, or cpu.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(metadata={"flat": True})
@@ -103,10 +105,13 @@ def parse(default: T, arguments: Sequence[str], *, prog: str, description: str, 
         InputError: an option that does not exist, with the nearest that do, or a value that a field refuses.
         SystemExit: with code 2 after a message, where a word is no number or no choice of its option.
     """
-    with _FORMS:
+    with _FORMS, open(os.devnull, "w") as nowhere, ExitStack() as streams:
+        if not speaks:
+            streams.enter_context(redirect_stdout(nowhere))
+            streams.enter_context(redirect_stderr(nowhere))
         made, unknown = tyro.cli(type(default), default=default, args=list(arguments), prog=prog,
                                  description=description, return_unknown_args=True,
-                                 config=(tyro.conf.AvoidSubcommands,), console_outputs=speaks)  # fmt: skip
+                                 config=(tyro.conf.AvoidSubcommands,))  # fmt: skip
     if unknown:
         raise _unknown(unknown, sorted(set(option_names(default))))
     return made

@@ -42,6 +42,12 @@ def test_recomputing_activations_changes_nothing() -> None:
     assert take(trainer(replace(CONFIG, execution=Execution(recompute=True))), 2) == take(trainer(), 2)
 
 
+def test_bfloat16_is_for_products_alone() -> None:
+    run = trainer(replace(CONFIG, precision="bf16"))
+    assert take(run, 1)[0]["loss"] == pytest.approx(take(trainer(), 1)[0]["loss"], rel=0.01)
+    assert {tensor.dtype for tensor in run.tensors().values()} == {torch.float32}
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_three_steps_a_checkpoint_and_three_more_equal_six(optimizer: str, tmp_path: Path) -> None:
     config = replace(CONFIG, optimizer=optimizer)

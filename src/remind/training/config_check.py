@@ -19,7 +19,7 @@ CODEC_STRIDE_PX = 8
 
 
 def check_config(config: TrainConfig) -> None:
-    """Look at every value, and at those that must fit together.
+    """Look at every number, and at values that must fit together; the options' own classes look at themselves.
 
     Raises:
         InputError: a value out of its range, or two that contradict each other; named as the command line names it.
@@ -58,8 +58,6 @@ def _check_rates(config: TrainConfig) -> None:
     _share("ema_decay", config.ema_decay)
     if config.ema_decay == 1:
         raise InputError("--ema-decay 1 would keep the first weights for ever", got=1, expected="below 1, e.g. 0.998")
-    _one_of("optimizer", config.optimizer, ("adamw", "muon"))
-    _one_of("precision", config.precision, ("fp32", "bf16"))
 
 
 def _check_noise(config: TrainConfig) -> None:
@@ -69,10 +67,6 @@ def _check_noise(config: TrainConfig) -> None:
         raise InputError("--step.memory-sigma must be a range of noise levels", got=(low, high),
                          expected="0 <= low <= high <= 1")  # fmt: skip
     _one_of("step.kernel", config.step.kernel, ("prefix", "dense"))
-    _share("regime.memory_noise_share", config.regime.memory_noise_share)
-    _share("regime.clean_prefix_share", config.regime.clean_prefix_share)
-    _one_of("regime.track", config.regime.track, ("clean", "degraded"))
-    _one_of("loss.variant", config.loss.variant, ("flow_only", "dynamic", "dynamic_adaptive"))
 
 
 def _check_data(config: TrainConfig) -> None:

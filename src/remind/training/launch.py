@@ -282,18 +282,21 @@ def show_plans(
     Raises:
         RemindError: data that cannot be read, or a picture that cannot be written.
     """
+    from remind.training.plan_picture import colored, save_plans
+
     few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
     mixture = open_data(few, console, workers=1).mixture
     shown: dict[str, SequencePlan] = {}
     for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
-        if plans[0].regime not in shown:
-            shown[plans[0].regime] = plans[0]
-            console.print(f"step {step}, first clip of the batch, graph {samples[0].graph.draw()} "
-                          "(A anchor, x degraded, R recovery)", markup=False)
-            console.print(plans[0].draw(), markup=False)
+        for sample, plan in zip(samples, plans, strict=True):
+            if plan.regime not in shown:
+                shown[plan.regime] = plan
+                console.print(f"step {step}, graph {sample.graph.draw()} (A anchor, x degraded, R recovery)",
+                              markup=False)  # fmt: skip
+                console.print(colored(plan))
+        if len(shown) == len(config.curriculum.regimes):
+            break
     if picture is not None:
-        from remind.training.plan_picture import save_plans
-
         save_plans(list(shown.values()), picture)
         console.print(f"drew {picture}")

@@ -66,6 +66,6 @@ def _cut(path: Path, step: int) -> None:
 def _step_of(line: str) -> float:
     """A line that is no record, as a power cut can leave, belongs to no step."""
     try:
-        return int(json.loads(line)["step"])
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")

@@ -99,7 +99,7 @@ def _target(
 
 def _roles(graph: FrameGraph, track: Track) -> tuple[Role, ...]:
     """Roles of a version's chunks when nothing is corrupted: in the clean one nothing is lost, so all are clean."""
-    return graph.roles if track == "degraded" else ("clean",) * graph.num_chunks
+    return graph.roles if track == "degraded" else tuple("clean" for _ in graph.roles)
 
 
 def all_history(
