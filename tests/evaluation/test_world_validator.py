@@ -152,7 +152,7 @@ def test_options_make_the_validator_they_ask_for() -> None:
     made = make_validator(by_loss, held_out)
     assert isinstance(made, LossValidator)
     assert len(made.samples) == 4
-    assert set(made.regimes) == {name for name, _ in config.curriculum.weights}
+    assert set(made.regimes) == set(config.curriculum.regimes)
     by_world = replace(config, validation=ValidationOptions(every=10, by="world", clips=3))
     world: Validator | None = make_validator(by_world, None)
     assert isinstance(world, WorldValidator)

@@ -24,7 +24,9 @@ from rich.console import Console
 
 from remind.data.mixture import Mixture
 from remind.errors import InputError, RemindError
+from remind.frame_graph import Schedule
 from remind.models.checkpoint import save_checkpoint
+from remind.prompt_schedule import chunk_prompts
 from remind.sequence_plan import SequencePlan
 from remind.training import run_checkpoint
 from remind.training.batches import plans_of_step
@@ -268,16 +270,20 @@ def show_plans(
     """
     few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
     mixture = open_data(few, console, workers=1).mixture
+    from remind.training.plan_picture import colored, save_plans  # matplotlib takes a second
+
     shown: dict[str, SequencePlan] = {}
+    told: list[tuple[str, ...]] = []
     for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
-        if plans[0].regime not in shown:
-            shown[plans[0].regime] = plans[0]
-            console.print(f"step {step}, first clip of the batch, graph {samples[0].graph.draw()} "
+        clip, plan = samples[0], plans[0]
+        if plan.regime not in shown:
+            schedule = clip.recipe.schedule(clip.num_frames)
+            shown[plan.regime] = plan
+            told.append(plan.told(chunk_prompts("", Schedule(clip.num_frames)), chunk_prompts("", schedule)))
+            console.print(f"step {step}, first clip of the batch, graph {clip.graph.draw()} "
                           "(A anchor, x degraded, R recovery)", markup=False)
-            console.print(plans[0].draw(), markup=False)
+            console.print(colored(plan, told[-1]), soft_wrap=True)
     if picture is not None:
-        from remind.training.plan_picture import save_plans
-
-        save_plans(list(shown.values()), picture)
+        save_plans(list(shown.values()), picture, told=told)
         console.print(f"drew {picture}")
