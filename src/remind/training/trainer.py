@@ -132,10 +132,10 @@ class Trainer:
 
     def train_step(self, read: Callable[[], list[MemorySample]], stop: Callable[[], int]) -> dict[str, Any]:
         """One optimiser step; returns its record."""
-        prepared, weights = self._prepare(read)
+        prepared, weights = self.prepare(read)
         rate = set_rates(self.optimizers, self.config, self.step)
         try:
-            record, losses = self._passes(prepared, weights)
+            record, losses = self.run_passes(prepared, weights)
             norm = self._clip_gradients()
         except RuntimeError as error:
             if is_collective_failure(error):
@@ -157,7 +157,7 @@ class Trainer:
         return {"step": self.step, "regime": "+".join(regimes), "loss": math.fsum(x for r in reports for x in r.losses),
                 "lr": rate, "grad_norm": norm, "delta_weight": weights.delta_weight, **table.scalars()}  # fmt: skip
 
-    def _prepare(self, read: Callable[[], list[MemorySample]]) -> tuple[list[Prepared], LossWeights]:
+    def prepare(self, read: Callable[[], list[MemorySample]]) -> tuple[list[Prepared], LossWeights]:
         """This rank's micro-batches of the step, and what weighs the losses of all of them."""
         config, ranks = self.config, self.ranks
         samples: list[MemorySample] = []
@@ -192,7 +192,7 @@ class Trainer:
         self.max_distance = max(self.max_distance, *(p.max_distance for p in prepared))
         return prepared, weights
 
-    def _passes(self, prepared: list[Prepared], weights: LossWeights) -> tuple[LossRecord, list[float]]:
+    def run_passes(self, prepared: list[Prepared], weights: LossWeights) -> tuple[LossRecord, list[float]]:
         """Forward and backward over the micro-batches; gradients add up to those of the whole batch's loss."""
         device = self.ranks.device
         record: LossRecord | None = None
@@ -322,9 +322,9 @@ class Trainer:
         """
         state = self.ranks.together(lambda: run_checkpoint.read_state(folder))
         mine = run_checkpoint.decisive(self.config)
-        differs = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
-        if differs:
-            raise InputError("the run folder holds another run", got=f"other values of {differs}",
+        other = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
+        if other:
+            raise InputError("the run folder holds another run", got=f"other values of {other}",
                              fix="use its own options, or another --out")
         if state.data != self.data:
             raise InputError("the data are no longer those that the run began with", got=self.data[:12],
@@ -332,6 +332,9 @@ class Trainer:
         run_checkpoint.load(folder, self.tensors(), self.ranks)
         self.step, self.max_distance = state.step, state.max_distance
         self.seconds, self.tokens = state.seconds, state.tokens
-        mine, theirs = (torch.get_num_threads(), self.ranks.world_size), (state.threads, state.world_size)
-        return [f"{now} {name} instead of {then}" for name, now, then in
-                zip(("threads", "ranks"), mine, theirs, strict=True) if now != then]
+        differs = []
+        if torch.get_num_threads() != state.threads:
+            differs.append(f"{torch.get_num_threads()} threads instead of {state.threads}")
+        if self.ranks.world_size != state.world_size:
+            differs.append(f"{self.ranks.world_size} ranks instead of {state.world_size}")
+        return differs

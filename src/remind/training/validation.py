@@ -112,7 +112,7 @@ class LossValidator:
     def _batch(self, clips: Sequence[int], plans: Sequence[SequencePlan], regime: RegimeName) -> TrainingBatch:
         """What the plans name, with the noise of each clip."""
         samples = [self.samples[clip] for clip in clips]
-        batch = assemble(samples, plans, torch.Generator(), self.step_options)  # its noise is not used
+        batch = assemble(samples, plans, [torch.Generator()] * len(plans), self.step_options)  # its noise is not used
         number = list(REGIMES).index(regime)
         noise = [torch.randn(batch.x0.shape[1:], generator=_generator(self.seed, 8, number, clip)) for clip in clips]
         return replace(batch, noise=torch.stack(noise))
