@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor
 from remind.models import CausalVideoDiT, DiTConfig, load_checkpoint
 from remind.models.convert import expected_shapes
 from remind.training.config import TrainConfig
+from remind.training.losses import LossOptions, LossStatistics, loss_share, weigh
 from remind.training.optimizers import build_optimizers, set_rates
 from remind.training.regimes import REGIMES, RegimeOptions, draw_batch_choices
-from remind.training.step import StepOptions, TrainingBatch, assemble, losses
+from remind.training.step import StepOptions, TrainingBatch, assemble, predict
 
 from ..make_memory import random_bank
 from ..models.make_checkpoints import random_state, write_wan
@@ -64,26 +66,32 @@ def make_batch(step: int, *, some_invalid: bool = True) -> TrainingBatch:
     clips, rng = [bank[i] for i in range(2)], np.random.default_rng(step)
     choices = draw_batch_choices([clip.graph for clip in clips], rng)
     plans = [REGIMES[STEPS[step]](clip.graph, rng, RegimeOptions(), choices) for clip in clips]  # type: ignore[index]
-    batch = assemble(clips, plans, torch.Generator().manual_seed(step), StepOptions())
+    noise = [torch.Generator().manual_seed(2 * step + i) for i in range(2)]
+    batch = assemble(clips, plans, noise, StepOptions())
     assert batch.cameras[:, 1:].sub(batch.cameras[:, :-1]).abs().amax(-1).min() > 0
     return batch
 
 
+def loss_of(model: CausalVideoDiT, batch: TrainingBatch) -> Tensor:
+    """Eqs. 4-6, the delta loss on."""
+    weights = weigh(LossStatistics.of(batch.x0, batch.supervised), LossOptions(), delta_on=True)
+    assert weights.delta_weight > 0
+    share, _ = loss_share(
+        predict(model, batch), x0=batch.x0, noise=batch.noise, sigmas=batch.sigmas, supervised=batch.supervised,
+        roles=batch.roles, regime=batch.regime, weights=weights,
+    )  # fmt: skip
+    return share
+
+
 def gradients(model: CausalVideoDiT, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
     model.zero_grad()
-    loss, _ = losses(model, batch, StepOptions())
+    loss = loss_of(model, batch)
     loss.backward()
     return loss.detach(), {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
 
 
 def reached(found: dict[str, Tensor]) -> set[str]:
     return {name for name, gradient in found.items() if gradient.abs().max() > ROUNDING}
-
-
-@torch.no_grad()
-def forward(model: CausalVideoDiT, batch: TrainingBatch, *, cameras: bool = True) -> Tensor:
-    return model(batch.x0, batch.sigmas, batch.positions, batch.text, batch.cameras if cameras else None,
-                 camera_valid=batch.camera_valid, attention=batch.mask, text_of_chunk=batch.text_of_chunk)  # fmt: skip
 
 
 @every_mode
@@ -114,11 +122,11 @@ def test_new_camera_parameters_are_listed_and_start_without_effect(
     plain.load_state_dict(plain_state)
     batch = make_batch(0)
     limit = 1e-5 if mode == "dual" else 0.0  # twice the heads in one call round otherwise
-    expected = forward(plain, batch)
-    assert expected.std() > 0.1
-    assert (forward(model, batch) - expected).abs().max() <= limit
-    first, plain_first = (losses(each, batch, StepOptions())[0] for each in (model, plain))
-    assert (first - plain_first).abs() <= limit
+    with torch.no_grad():
+        expected = predict(plain, batch)
+        assert expected.std() > 0.1
+        assert (predict(model, batch) - expected).abs().max() <= limit
+        assert (loss_of(model, batch) - loss_of(plain, batch)).abs() <= limit
 
 
 @every_mode
@@ -141,8 +149,10 @@ def test_two_steps_reach_every_parameter(mode: str, wan_folder: Path) -> None:
     assert names - by_step[0] == {name for name in names if ".camera_phase.mlp.0." in name}
     assert by_step[1] == names
     assert all((p.detach() != before[name]).any() for name, p in model.named_parameters())
-    batch = make_batch(0)
-    assert (forward(model, batch) - forward(model, batch, cameras=False)).abs().max() > 1e-3
+    seeing = make_batch(0)
+    blind = replace(seeing, camera_valid=torch.zeros_like(seeing.camera_valid))
+    with torch.no_grad():
+        assert (predict(model, seeing) - predict(model, blind)).abs().max() > 1e-3
 
 
 def test_the_last_bias_of_a_phase_mlp_learns_only_where_a_pose_is_missing(wan_folder: Path) -> None:

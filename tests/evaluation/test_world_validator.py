@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from remind.models.dit import CausalVideoDiT
 from remind.recipes import recipe
 from remind.recipes.validators import held_out_clips, make_validator
 from remind.training.config import ValidationOptions
+from remind.training.losses import LossRecord
 from remind.training.validation import LossValidator
 from remind.validation import Validation, Validator
 
@@ -152,7 +155,7 @@ def test_options_make_the_validator_they_ask_for() -> None:
     made = make_validator(by_loss, held_out)
     assert isinstance(made, LossValidator)
     assert len(made.samples) == 4
-    assert set(made.regimes) == {name for name, _ in config.curriculum.weights}
+    assert made.regimes == config.curriculum.regimes
     by_world = replace(config, validation=ValidationOptions(every=10, by="world", clips=3))
     world: Validator | None = make_validator(by_world, None)
     assert isinstance(world, WorldValidator)
@@ -162,7 +165,7 @@ def test_options_make_the_validator_they_ask_for() -> None:
     with pytest.raises(InputError, match="validated on the world"):
         make_validator(replace(by_world, bank_size=0), held_out)
     with pytest.raises(InputError, match="validation needs clips"):
-        make_validator(replace(by_loss, validation=ValidationOptions(every=1, clips=0)), held_out)
+        held_out_clips(held_out, 0)
 
 
 def test_held_out_clips_are_each_taken_once() -> None:
@@ -172,3 +175,11 @@ def test_held_out_clips_are_each_taken_once() -> None:
     assert len({clip.clean.sum().item() for clip in clips}) == 8
     few = held_out_clips(Mixture(banks, [3.0, 1.0], 0), 3)
     assert all(torch.equal(a.clean, b.clean) for a, b in zip(few, clips, strict=False))
+
+
+def test_the_guide_names_every_number(seen: Validation) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "watching_a_run.md").read_text()
+    named = set(re.findall(r"`(?:validation/)?([\w/.-]+)`", guide))
+    assert set(seen.scalars) <= named
+    assert {name for name in LossRecord.names if "/" not in name} <= named
+    assert {name.split("/")[1] for name in LossRecord.names if "/" in name} == {"regime", "sigma", "role"}

@@ -116,11 +116,6 @@ def equality(sharing: SequenceParallel) -> dict[str, list[float]]:
         out = model(**x)
         model.sequence_parallel = sharing
         found["flex"] = [distance(joined(model(**{**x, "latents": band(x["latents"], sharing)}), sharing), out), 0.0]
-    model, x = trained(replace(MODES["full"], num_layers=1)), teacher_forced(BASE, (4, 6))
-    reference = alone(model, x)
-    model.compile_blocks(backend="aot_eager")
-    compiled = shared(model, x, sharing)
-    found["compiled"] = [distance(compiled[0], reference[0]), gradient_distance(compiled[1], reference[1])]
     return found
 
 

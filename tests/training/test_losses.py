@@ -207,6 +207,17 @@ def test_the_three_variants_of_table_4() -> None:
     assert [weight(v, delta_on=False) for v in ("flow_only", "dynamic", "dynamic_adaptive")] == [0, 0, 0]
 
 
+def test_the_total_is_the_flow_mean_plus_the_weighted_delta_mean() -> None:
+    target = velocity_target(FIXED.x0, FIXED.noise)
+    flow = flow_errors(FIXED.velocity, target)[MASK].mean()
+    delta = delta_errors(FIXED.velocity, target, SIGMAS)[supervised_pairs(MASK)].mean()
+    weights = weigh(FIXED.statistics(), LossOptions("dynamic", alpha=0.7), delta_on=True)
+    loss, record = FIXED.share(weights)
+    torch.testing.assert_close(loss, flow + 0.7 * delta)
+    assert record.scalars()["flow"] == pytest.approx(flow.item(), rel=1e-6)  # the record does not weigh
+    assert record.scalars()["delta"] == pytest.approx(delta.item(), rel=1e-6)
+
+
 def test_the_gate_opens_after_so_many_steps() -> None:
     def open_at(options: LossOptions, steps: int) -> list[int]:
         return [step for step in range(steps) if gate(options, step, steps)]

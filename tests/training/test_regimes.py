@@ -179,6 +179,19 @@ def test_with_two_interruptions_each_recovery_keeps_an_anchor_and_its_suffix_is_
         assert supervised == [5, 6]
 
 
+def test_of_a_recovery_without_anchors_the_latest_one_is_spared() -> None:
+    """The nearest clean evidence before its interruption."""
+    events = (Interruption("occluder", 22, 23, 30, 32), Interruption("light_toggle", 70, 72, 80, 80))
+    graph = FrameGraph(Schedule(105, events))
+    assert graph.draw() == "AAxRAAxR."
+    clean = {
+        tuple(e.chunk for e in build("noisy_memory", graph, seed, memory_noise_share=1.0).entries
+              if e.sigma == ("zero",) * 3)
+        for seed in range(80)
+    }  # fmt: skip
+    assert clean == {(0, 5), (1, 5), (1, 3), (1, 4)}  # one survivor at random, and the latest of the other group
+
+
 def test_node_drop_sometimes_drops_an_anchor_too() -> None:
     graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
 
