@@ -180,8 +180,10 @@ import sys
 import torch
 import remind.training.lora
 assert not {"peft", "transformers"} & set(sys.modules)
+from dataclasses import replace
+from tests.make_memory import TINY
 from tests.training.test_lora import run, trained_model
-_, model = trained_model()
+_, model = trained_model(replace(TINY, num_layers=1), steps=1)
 expected = run(model)
 model.checkpoint_blocks = True
 model.compile_blocks(backend="aot_eager")
