@@ -32,7 +32,11 @@ from remind.inference.pipeline import SHIPPED, RecoveryTask, RemindPipeline
 from remind.inference.rollout import Sampler
 from remind.models.codec import LinearCodec
 from remind.recipes import recipe
-from remind.training.launch import git_commit, machine_facts, progress_bar, train
+from remind.recipes.validators import make_validator
+from remind.training.launch import train
+from remind.training.machine import git_commit, machine_facts
+from remind.training.progress import progress_bar
+from remind.training.run_checkpoint import latest
 from remind.world import FAMILIES
 
 MODELS = ("remind", "base", "matched", "remind_anchor_knocked_out")
@@ -83,7 +87,8 @@ def run_demo(out: Path, *, from_scratch: bool, num_clips: int, seed: int, consol
     names: dict[str, str | Path] = dict(zip(("remind", "base", "matched"), SHIPPED, strict=True))
     if from_scratch:
         names["remind"] = out / "nano"
-        train(recipe("nano"), out / "nano", resume=(out / "nano" / "state.pt").exists(), console=console)
+        train(recipe("nano"), out / "nano", resume=latest(out / "nano") is not None, console=console,
+              validator_factory=make_validator)
     pipelines = {name: RemindPipeline.from_pretrained(where) for name, where in names.items()}
     hw = pipelines["remind"].hw
 

@@ -139,7 +139,8 @@ def test_a_loss_that_is_not_finite_stops_before_anything_moves_and_names_the_cli
     bad = next(i for i in range(24) if data.locate(i)[1] == 2)
     take(run, bad // 4)
     before = weights(run)
-    with pytest.raises(RemindError, match=rf"latents of the data are not finite; got step {bad // 4 + 1}, \w+: .*{bad} \(item 2") as error:
+    where = rf"latents of the data are not finite; got step {bad // 4 + 1}, \w+: .*{bad} \(item 2"
+    with pytest.raises(RemindError, match=where) as error:
         take(run, 1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.tensors().items())
     assert run.step == bad // 4

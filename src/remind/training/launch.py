@@ -36,6 +36,7 @@ from remind.training.distributed import Ranks, started_ranks
 from remind.training.machine import git_commit, machine_facts
 from remind.training.metrics_file import MetricsFile
 from remind.training.progress import progress_bar
+from remind.training.run_record import SessionLog, device_name, write_record
 from remind.training.stop_signal import outcome, watched_signals
 from remind.training.tracking import Tracker, make_tracker
 from remind.training.trainer import Trainer
@@ -92,7 +93,9 @@ class _Session:
         self.config, self.out, self.ranks, self.console = config, out, ranks, console
         self.validator_factory = validator_factory
         self.tracker: Tracker | None = None
+        self.log: SessionLog | None = None
         self.saved_at = -1
+        self.started = time.perf_counter()
 
     def run(self, *, resume: bool) -> int:
         """Train; gives the number of the signal that ended it early, or 0."""
@@ -107,11 +110,22 @@ class _Session:
                 self.console.print(f"resumed with {difference}: losses agree to rounding, not bit for bit")
             self.console.print(f"resumed at step {self.trainer.step}")
         self.saved_at = self.trainer.step if folder is not None else -1
-        metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step) if ranks.first else None
+        metrics: MetricsFile | None = None
         if ranks.first:
+            metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step)
+            facts = write_record(out, config, command=sys.argv, data=self.source.facts, world_size=ranks.world_size,
+                                 resumed=folder is not None)  # fmt: skip
+            self.log = SessionLog(
+                out, facts, step=self.trainer.step, tokens=self.trainer.tokens, device=device_name(ranks.device),
+                devices=ranks.world_size, seconds_before=time.perf_counter() - self.started,
+            )  # fmt: skip
             self.tracker = make_tracker(out, config.execution.trackers, step=self.trainer.step)
         try:
-            return self._loop(metrics)
+            stopped_by = self._loop(metrics)
+            if self.log is not None:
+                why = signal.Signals(stopped_by).name if stopped_by else "done"
+                self.log.end(self.trainer.step, self.trainer.tokens, why)
+            return stopped_by
         finally:
             for opened in (metrics, self.tracker):
                 if opened is not None:
@@ -131,8 +145,9 @@ class _Session:
             for record in trainer.steps(lambda: asked.number or 0):
                 last = trainer.step == config.steps or trainer.stop_asked != 0
                 best = self._validate(record) if self._due(config.validation.every, last=False) else False
-                if metrics is not None:
+                if metrics is not None and self.log is not None:
                     metrics.write(record)
+                    self.log.step(trainer.step, trainer.tokens)
                 self._track(record)
                 if best or self._due(config.execution.checkpoint_every, last=last):
                     self._save(parameters, best=best)
@@ -199,8 +214,9 @@ class _Session:
         if self.saved_at != self.trainer.step:
             self.trainer.save(self.out)
             self.saved_at = self.trainer.step
-            if self.ranks.first:
+            if self.log is not None:
                 run_checkpoint.retain(self.out, self.config.execution.keep)
+                self.log.saved(self.trainer.step, self.trainer.tokens)
         if best:
             self._write_weights(self.out / "best")
         if parameters <= SMALL and self.trainer.step < self.config.steps:

@@ -43,7 +43,7 @@ from remind.training.batches import (
 )
 from remind.training.config import TrainConfig
 from remind.training.distributed import Ranks, is_collective_failure, rank_lost
-from remind.training.lora import merge
+from remind.training.lora import base_digest, merge
 from remind.training.losses import LossRecord, LossStatistics, LossWeights, gate, loss_share, weigh
 from remind.training.optimizers import build_optimizers, set_rates, state_tensors
 from remind.training.placed_model import build_model
@@ -105,6 +105,8 @@ class Trainer:
         if ranks.sequence is not None:
             axis = band_axis(config.model, config.latent_hw, ranks.sequence_size)
             self.sequence = self.model.sequence_parallel = SequenceParallel(ranks.sequence, axis)
+        frozen = ((n, whole(p.detach())) for n, p in self.model.named_parameters() if not p.requires_grad)
+        self.base = "" if config.lora is None else base_digest(frozen)
         self.optimizers = build_optimizers(self.model, config)
         self.average = WeightAverage(self.model, config.ema_decay)
         self.step = 0
@@ -132,10 +134,10 @@ class Trainer:
 
     def train_step(self, read: Callable[[], list[MemorySample]], stop: Callable[[], int]) -> dict[str, Any]:
         """One optimiser step; returns its record."""
-        prepared, weights = self._prepare(read)
+        prepared, weights = self.prepare(read)
         rate = set_rates(self.optimizers, self.config, self.step)
         try:
-            record, losses = self._passes(prepared, weights)
+            record, losses = self.run_passes(prepared, weights)
             norm = self._clip_gradients()
         except RuntimeError as error:
             if is_collective_failure(error):
@@ -157,7 +159,7 @@ class Trainer:
         return {"step": self.step, "regime": "+".join(regimes), "loss": math.fsum(x for r in reports for x in r.losses),
                 "lr": rate, "grad_norm": norm, "delta_weight": weights.delta_weight, **table.scalars()}  # fmt: skip
 
-    def _prepare(self, read: Callable[[], list[MemorySample]]) -> tuple[list[Prepared], LossWeights]:
+    def prepare(self, read: Callable[[], list[MemorySample]]) -> tuple[list[Prepared], LossWeights]:
         """This rank's micro-batches of the step, and what weighs the losses of all of them."""
         config, ranks = self.config, self.ranks
         samples: list[MemorySample] = []
@@ -192,7 +194,7 @@ class Trainer:
         self.max_distance = max(self.max_distance, *(p.max_distance for p in prepared))
         return prepared, weights
 
-    def _passes(self, prepared: list[Prepared], weights: LossWeights) -> tuple[LossRecord, list[float]]:
+    def run_passes(self, prepared: list[Prepared], weights: LossWeights) -> tuple[LossRecord, list[float]]:
         """Forward and backward over the micro-batches; gradients add up to those of the whole batch's loss."""
         device = self.ranks.device
         record: LossRecord | None = None
@@ -309,7 +311,7 @@ class Trainer:
         state = RunState(
             self.step, self.step * self.config.batch_size, self.max_distance, self.seconds, self.tokens,
             torch.get_num_threads(), self.ranks.world_size, run_checkpoint.decisive(self.config), self.data,
-            self.skipped,
+            self.skipped, self.base,
         )  # fmt: skip
         return run_checkpoint.save(out, self.tensors(), state, self.ranks)
 
@@ -322,16 +324,22 @@ class Trainer:
         """
         state = self.ranks.together(lambda: run_checkpoint.read_state(folder))
         mine = run_checkpoint.decisive(self.config)
-        differs = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
-        if differs:
-            raise InputError("the run folder holds another run", got=f"other values of {differs}",
+        other = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
+        if other:
+            raise InputError("the run folder holds another run", got=f"other values of {other}",
                              fix="use its own options, or another --out")
         if state.data != self.data:
             raise InputError("the data are no longer those that the run began with", got=self.data[:12],
                              expected=state.data[:12], fix="use the same store and latents, or another --out")
+        if state.base != self.base:
+            raise InputError("the adapters were trained on another base", got=f"{self.config.init_from}, changed",
+                             expected=state.base[:12], fix="put the checkpoint that the run began with back")
         run_checkpoint.load(folder, self.tensors(), self.ranks)
         self.step, self.max_distance = state.step, state.max_distance
         self.seconds, self.tokens = state.seconds, state.tokens
-        mine, theirs = (torch.get_num_threads(), self.ranks.world_size), (state.threads, state.world_size)
-        return [f"{now} {name} instead of {then}" for name, now, then in
-                zip(("threads", "ranks"), mine, theirs, strict=True) if now != then]
+        differs = []
+        if torch.get_num_threads() != state.threads:
+            differs.append(f"{torch.get_num_threads()} threads instead of {state.threads}")
+        if self.ranks.world_size != state.world_size:
+            differs.append(f"{self.ranks.world_size} ranks instead of {state.world_size}")
+        return differs
