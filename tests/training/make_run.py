@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,14 @@ def records(out: Path) -> list[dict[str, Any]]:
 def numbers(record: dict[str, Any]) -> dict[str, float]:
     """What of a record may differ in its last digits."""
     return {name: value for name, value in record.items() if not isinstance(value, str)}
+
+
+@contextmanager
+def room_for(num_bytes: int) -> Iterator[None]:
+    """Files cannot grow beyond so many bytes: what a full disk does to whoever writes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

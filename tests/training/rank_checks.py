@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from remind.training.shards import local, own_part, whole
 from remind.training.trainer import Trainer
 
 from ..make_memory import random_bank
-from .make_run import CONFIG, numbers, take, trainer
+from .make_run import CONFIG, numbers, room_for, take, trainer
 
 GROUPED = replace(CONFIG, group_size=2, loss=LossOptions(gate_steps=1))
 STEPS = 3
@@ -80,17 +79,6 @@ class DamagedBank(Sequence[MemorySample]):
         return self.bank[index]
 
 
-@contextmanager
-def little_room(num_bytes: int | None):  # type: ignore[no-untyped-def]
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if num_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def variants(ranks: Ranks) -> dict[str, Any]:
     found = {}
     for name, config in VARIANTS.items():
@@ -125,7 +113,7 @@ def failures(ranks: Ranks, folder: Path) -> dict[str, str]:
     take(run, 1)
     run.save(folder / "full")
     take(run, 1)
-    with little_room(2000 if ranks.rank == 1 else None):
+    with room_for(2000) if ranks.rank == 1 else nullcontext():
         found["full disk"] = error_of(lambda: run.save(folder / "full"))
     return found
 

@@ -15,7 +15,7 @@ from remind.training.batches import (
     micro_batches,
     noise_of,
     plan_clip,
-    plan_step,
+    plan_groups,
     plans_of_step,
     schedules_of,
 )
@@ -79,13 +79,13 @@ def test_a_clip_has_the_same_plan_and_noise_whoever_reads_it() -> None:
     step = 2
     data = mixture()
     whole = plans_of_step(GROUPED, data, step)[1]
-    schedules = schedules_of([data[i] for i in rank_indices(step, 0, 1, 12)])
+    graphs = [FrameGraph(s) for s in schedules_of([data[i] for i in rank_indices(step, 0, 1, 12)])]
     for ranks in (2, 3, 6):
         for rank in range(ranks):
-            groups = plan_step(GROUPED, step, schedules)
+            groups = plan_groups(GROUPED, step, graphs)
             for micro in micro_batches(GROUPED, step, rank=rank, ranks=ranks):
                 for i in micro.indices:
-                    plan = plan_clip(GROUPED, i, FrameGraph(schedules[i - 24]), groups[micro.group])
+                    plan = plan_clip(GROUPED, i, graphs[i - 24], groups[micro.group])
                     assert plan == whole[i - 24]
 
 

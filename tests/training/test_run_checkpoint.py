@@ -6,10 +6,7 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from remind.errors import CheckpointError
 from remind.training import run_checkpoint
 from remind.training.run_checkpoint import RunState, file_hash
 
-from .make_run import ALONE
+from .make_run import ALONE, room_for
 
 STATE = RunState(step=7, next_index=28, max_distance=14, seconds=1.5, tokens=100, threads=1, world_size=1,
                  config={"seed": 5}, data="abc", skipped=("clip-1",))  # fmt: skip
@@ -148,24 +145,13 @@ def test_a_table_that_does_not_cover_its_tensors_is_refused(out: Path) -> None:
         load(out)
 
 
-@contextmanager
-def room_for(num_bytes: int) -> Iterator[None]:
-    """Files cannot grow beyond so many bytes: what a full disk does to whoever writes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("num_bytes", [1000, 5200])  # within the tensors; within state.json
 def test_a_full_disk_harms_nothing_that_was_there(out: Path, num_bytes: int) -> None:
     sizes = {p.name: p.stat().st_size for p in run_checkpoint.step_folder(out, 7).iterdir()}
     assert max(sizes.values()) > num_bytes
-    with pytest.raises(CheckpointError, match=r"could not be written.*too large.*--resume goes on from step 7"):
-        with room_for(num_bytes):
-            run_checkpoint.save(out, tensors(3), replace(STATE, step=9), ALONE)
+    said = r"could not be written.*too large.*--resume goes on from step 7"
+    with room_for(num_bytes), pytest.raises(CheckpointError, match=said):
+        run_checkpoint.save(out, tensors(3), replace(STATE, step=9), ALONE)
     assert run_checkpoint.steps_on_disk(out) == [3, 7]
     assert not list((out / "checkpoints").glob(".*"))
     load(out)

@@ -118,14 +118,15 @@ def noise_of(config: TrainConfig, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.default_rng([config.seed, 4, index]).integers(2**62)))
 
 
-def plan_step(config: TrainConfig, step: int, schedules: Sequence[Schedule]) -> dict[int, GroupPlan]:
-    """The groups of a step.
+def plan_groups(config: TrainConfig, step: int, graphs: Sequence[FrameGraph]) -> list[GroupPlan]:
+    """The groups of a step, in order.
 
     Args:
-        schedules: of the whole global batch, in order.
+        graphs: of the whole global batch, in order.
     """
-    graphs, size = [FrameGraph(schedule) for schedule in schedules], group_size(config)
-    return {g: plan_group(config, step, g, graphs[g * size : (g + 1) * size]) for g in range(len(graphs) // size)}
+    size = group_size(config)
+    return [plan_group(config, step, first // size, graphs[first : first + size])
+            for first in range(0, len(graphs), size)]  # fmt: skip
 
 
 def schedules_of(samples: Sequence[MemorySample]) -> list[Schedule]:
@@ -136,8 +137,7 @@ def schedules_of(samples: Sequence[MemorySample]) -> list[Schedule]:
 def plans_of_step(config: TrainConfig, mixture: Mixture, step: int) -> tuple[list[MemorySample], list[SequencePlan]]:
     """All clips and plans of a step, for one who looks at it."""
     samples = [mixture[index] for index in rank_indices(step, 0, 1, config.batch_size)]
-    schedules = schedules_of(samples)
-    groups, size = plan_step(config, step, schedules), group_size(config)
+    graphs = [FrameGraph(schedule) for schedule in schedules_of(samples)]
+    groups, size = plan_groups(config, step, graphs), group_size(config)
     start = step * config.batch_size
-    return samples, [plan_clip(config, start + i, FrameGraph(schedule), groups[i // size])
-                     for i, schedule in enumerate(schedules)]  # fmt: skip
+    return samples, [plan_clip(config, start + i, graph, groups[i // size]) for i, graph in enumerate(graphs)]

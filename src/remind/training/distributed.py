@@ -11,6 +11,7 @@ ranks at the same place in the program, with its own words.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ class Ranks:
     def shard(self, model: CausalVideoDiT) -> CausalVideoDiT:
         """Shard every block, then the rest, in place; nothing in a plain process."""
         if self.mesh is not None:
+            # The velocity is a view of the head's output, which FSDP warns of; nothing writes into it.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             for block in model.blocks:
                 fully_shard(block, mesh=self.mesh)
             fully_shard(model, mesh=self.mesh)

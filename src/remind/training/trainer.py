@@ -38,7 +38,7 @@ from remind.training.batches import (
     micro_batches,
     noise_of,
     plan_clip,
-    plan_step,
+    plan_groups,
     schedules_of,
 )
 from remind.training.config import TrainConfig
@@ -170,10 +170,10 @@ class Trainer:
             return schedules_of(samples)
 
         def assemble_share() -> Tensor:
-            groups = plan_step(config, self.step, schedules)
+            groups = plan_groups(config, self.step, graphs)
             total = torch.zeros(())
             for micro in micro_batches(config, self.step, rank=ranks.data_rank, ranks=ranks.data_ranks):
-                plans = [plan_clip(config, index, FrameGraph(schedules[index - start]), groups[micro.group])
+                plans = [plan_clip(config, index, graphs[index - start], groups[micro.group])
                          for index in micro.indices]  # fmt: skip
                 clips = [samples[index - first] for index in micro.indices]
                 batch = assemble(clips, plans, [noise_of(config, index) for index in micro.indices], config.step)
@@ -188,7 +188,7 @@ class Trainer:
         start = self.step * config.batch_size
         first = rank_indices(self.step, ranks.data_rank, ranks.data_ranks, config.batch_size).start
         answers = ranks.agree(read_share)[:: ranks.sequence_size]
-        schedules = [schedule for share in answers for schedule in share]
+        graphs = [FrameGraph(schedule) for share in answers for schedule in share]
         statistics = LossStatistics(torch.stack(ranks.agree(assemble_share)).sum(0))
         weights = weigh(statistics, config.loss, delta_on=gate(config.loss, self.step, config.steps))
         self.max_distance = max(self.max_distance, *(p.max_distance for p in prepared))
