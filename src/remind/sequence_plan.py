@@ -135,7 +135,7 @@ class SequencePlan:
             )
             seen = "".join("#" if j in entry.sees else ("o" if j == i else ".") for j in range(len(self.entries)))
             rows.append(f"  {i:2d} chunk {entry.chunk} {entry.track:8s} {entry.role:9s} "
-                        f"t={entry.position:<3d} [{rules}] {seen}" + (f"  {told[i]}" if told else ""))
+                        f"t={entry.position:<3d} [{rules}] {seen}" + (f"  {told[i]}" if told and told[i] else ""))
         return "\n".join(rows)
 
 

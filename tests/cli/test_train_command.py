@@ -59,6 +59,10 @@ def test_a_run_is_made_goes_on_and_is_accounted_for(
     with pytest.raises(InputError, match=r"holds another run"):
         train(*words, "--resume", "--seed", "5")
     capsys.readouterr()
+    cli_train.runs((tmp_path,), json=True)
+    (counted,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (counted["recipe"], counted["steps_planned"], counted["spent"]["steps"]) == ("nano", 2, 2)
+    assert len(counted["sessions"]) == 2
 
 
 def test_plans_are_drawn_in_the_terminal_and_as_a_picture(
@@ -81,6 +85,7 @@ def test_a_run_needs_a_folder(store: Path) -> None:
 def test_a_dry_run_says_what_it_takes_and_touches_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("remind.training.estimate")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     train("wan_v2v", "--dry-run", "--world-size", "32", "--device", "A100", "--out", "run")

@@ -24,7 +24,9 @@ from rich.console import Console
 
 from remind.data.mixture import Mixture
 from remind.errors import InputError, RemindError
+from remind.frame_graph import Schedule
 from remind.models.checkpoint import save_checkpoint
+from remind.prompt_schedule import chunk_prompts
 from remind.sequence_plan import SequencePlan
 from remind.training import run_checkpoint
 from remind.training.batches import plans_of_step
@@ -282,21 +284,24 @@ def show_plans(
     Raises:
         RemindError: data that cannot be read, or a picture that cannot be written.
     """
-    from remind.training.plan_picture import colored, save_plans
-
     few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
     mixture = open_data(few, console, workers=1).mixture
+    from remind.training.plan_picture import colored, save_plans  # matplotlib takes a second
+
     shown: dict[str, SequencePlan] = {}
+    told: list[tuple[str, ...]] = []
     for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
         for sample, plan in zip(samples, plans, strict=True):
             if plan.regime not in shown:
+                schedule = sample.recipe.schedule(sample.num_frames)
                 shown[plan.regime] = plan
+                told.append(plan.told(chunk_prompts("", Schedule(sample.num_frames)), chunk_prompts("", schedule)))
                 console.print(f"step {step}, graph {sample.graph.draw()} (A anchor, x degraded, R recovery)",
                               markup=False)  # fmt: skip
-                console.print(colored(plan))
+                console.print(colored(plan, told[-1]), soft_wrap=True)
         if len(shown) == len(config.curriculum.regimes):
             break
     if picture is not None:
-        save_plans(list(shown.values()), picture)
+        save_plans(list(shown.values()), picture, told=told)
         console.print(f"drew {picture}")

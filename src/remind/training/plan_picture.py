@@ -147,7 +147,7 @@ def _draw_time(axes: Axes, plan: SequencePlan) -> None:
     gap = next((entry.position for entry in plan.entries if entry.is_supervised), 0)
     if plan.entries[0].role == "reference":
         axes.annotate("", (gap, -0.25), (0, -0.25), arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 0.8})
-        axes.text(gap + 0.15, -0.2, f"G = {gap // LATENTS_PER_CHUNK} chunks", fontsize=7, va="center")
+        axes.text(gap + 0.15, -0.2, f"G = {gap // LATENTS_PER_CHUNK}", fontsize=7, va="center")
     shared = all(entry.is_supervised for entry in plan.entries) and num > 1
     name = plan.regime.replace("_", " ") + (", shared pass" if shared else "")
     title = axes.text(0, -1.15, name, fontsize=10.5, fontweight="bold", va="center")

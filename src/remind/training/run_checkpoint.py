@@ -66,6 +66,7 @@ class RunState:
         config: what the run computes, as JSON.
         data: hash of what it reads.
         skipped: clips that its data leave out.
+        base: digest of the weights that it keeps frozen, which are in no checkpoint; empty where there are none.
     """
 
     step: int
@@ -78,6 +79,7 @@ class RunState:
     config: dict[str, Any]
     data: str = ""
     skipped: tuple[str, ...] = ()
+    base: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from remind.training.batches import (
 )
 from remind.training.config import TrainConfig
 from remind.training.distributed import Ranks, is_collective_failure, rank_lost
-from remind.training.lora import merge
+from remind.training.lora import base_digest, merge
 from remind.training.losses import LossRecord, LossStatistics, LossWeights, gate, loss_share, weigh
 from remind.training.optimizers import build_optimizers, set_rates, state_tensors
 from remind.training.placed_model import build_model
@@ -105,6 +105,8 @@ class Trainer:
         if ranks.sequence is not None:
             axis = band_axis(config.model, config.latent_hw, ranks.sequence_size)
             self.sequence = self.model.sequence_parallel = SequenceParallel(ranks.sequence, axis)
+        frozen = ((n, whole(p.detach())) for n, p in self.model.named_parameters() if not p.requires_grad)
+        self.base = "" if config.lora is None else base_digest(frozen)
         self.optimizers = build_optimizers(self.model, config)
         self.average = WeightAverage(self.model, config.ema_decay)
         self.step = 0
@@ -309,7 +311,7 @@ class Trainer:
         state = RunState(
             self.step, self.step * self.config.batch_size, self.max_distance, self.seconds, self.tokens,
             torch.get_num_threads(), self.ranks.world_size, run_checkpoint.decisive(self.config), self.data,
-            self.skipped,
+            self.skipped, self.base,
         )  # fmt: skip
         return run_checkpoint.save(out, self.tensors(), state, self.ranks)
 
@@ -329,6 +331,9 @@ class Trainer:
         if state.data != self.data:
             raise InputError("the data are no longer those that the run began with", got=self.data[:12],
                              expected=state.data[:12], fix="use the same store and latents, or another --out")
+        if state.base != self.base:
+            raise InputError("the adapters were trained on another base", got=f"{self.config.init_from}, changed",
+                             expected=state.base[:12], fix="put the checkpoint that the run began with back")
         run_checkpoint.load(folder, self.tensors(), self.ranks)
         self.step, self.max_distance = state.step, state.max_distance
         self.seconds, self.tokens = state.seconds, state.tokens
