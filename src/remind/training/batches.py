@@ -57,10 +57,6 @@ def check_split(config: TrainConfig, data_ranks: int) -> None:
         InputError: numbers that do not divide.
     """
     group = group_size(config)
-    if config.batch_size < 1 or config.batch_size % group:
-        raise InputError("the batch does not split into groups",
-                         got=f"batch of {config.batch_size}, groups of {config.group_size}",
-                         expected="a divisor of the batch, or 0")  # fmt: skip
     if config.batch_size % data_ranks:
         raise InputError("the batch does not split into equal shares",
                          got=f"batch of {config.batch_size}, {data_ranks} ranks that read",
@@ -69,8 +65,6 @@ def check_split(config: TrainConfig, data_ranks: int) -> None:
     if share % group and group % share:
         raise InputError("groups and the shares of ranks cut each other", got=f"groups of {group}, shares of {share}",
                          expected="one a multiple of the other", fix="change --group-size or the number of ranks")
-    if config.execution.micro_batch < 0:
-        raise InputError("a pass holds some clips, or 0 for as many as can be", got=config.execution.micro_batch)
 
 
 def micro_batches(config: TrainConfig, step: int, *, rank: int = 0, ranks: int = 1) -> list[MicroBatch]:

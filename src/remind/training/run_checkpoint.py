@@ -360,6 +360,8 @@ def _cause(error: BaseException) -> str:
         return f"{_cause(cause)} (rank {rank})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if "unexpected pos" in str(error) or "failed writing" in str(error):  # torch's words for a write that was cut short
+        return "a file could not be written to its end"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
