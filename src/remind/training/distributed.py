@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -130,8 +131,12 @@ def rank_lost(error: BaseException) -> RankLostError:
 
 
 def is_collective_failure(error: BaseException) -> bool:
-    """Whether an error raised in a forward or backward pass says that other ranks cannot be reached."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))
+    """Whether an error that any call raised says that other ranks cannot be reached."""
+    said = str(error)
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError | CheckpointException)
+        and any(words in said for words in ("gloo/", "Connection closed by peer", "Connection reset by peer"))
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -32,7 +32,7 @@ from remind.training import run_checkpoint
 from remind.training.batches import plans_of_step
 from remind.training.config import TrainConfig
 from remind.training.data_source import open_data
-from remind.training.distributed import Ranks, started_ranks
+from remind.training.distributed import Ranks, is_collective_failure, rank_lost, started_ranks
 from remind.training.machine import git_commit, machine_facts
 from remind.training.metrics_file import MetricsFile
 from remind.training.progress import progress_bar
@@ -76,10 +76,13 @@ def train(
         with started_ranks(config.execution) as ranks:
             shown = (console or Console(stderr=True)) if ranks.first else Console(quiet=True)
             stopped_by = _Session(config, out, ranks, shown, validator_factory).run(resume=resume)
-    except RemindError:
-        if rank == 0:
-            raise
-        raise SystemExit(2) from None
+    except Exception as error:
+        lost = is_collective_failure(error)  # whichever collective met it: of weights, of gradients, of a checkpoint
+        if rank != 0 and (lost or isinstance(error, RemindError)):
+            raise SystemExit(2) from None
+        if lost:
+            raise rank_lost(error) from None
+        raise
     ending = outcome(stopped_by) if stopped_by else None
     if ending is not None:
         raise ending

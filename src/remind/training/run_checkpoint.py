@@ -38,10 +38,10 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from remind.errors import CheckpointError
+from remind.errors import CheckpointError, RemindError
 from remind.models.checkpoint import check_fit
 from remind.training.config import TrainConfig
-from remind.training.distributed import Ranks
+from remind.training.distributed import Ranks, is_collective_failure, rank_lost
 from remind.whole_file import whole_file
 
 T = TypeVar("T")
@@ -162,6 +162,8 @@ def save(out: Path, tensors: Mapping[str, Tensor], state: RunState, ranks: Ranks
         try:
             return work()
         except (OSError, CheckpointException, RuntimeError) as error:
+            if is_collective_failure(error):
+                raise rank_lost(error) from None
             kept = [step for step in steps_on_disk(out) if step != state.step]
             raise CheckpointError(
                 "the checkpoint could not be written", got=f"{final}: {_cause(error)}",
@@ -179,7 +181,7 @@ def save(out: Path, tensors: Mapping[str, Tensor], state: RunState, ranks: Ranks
             ))  # fmt: skip
         files = {name: facts for found in ranks.agree(lambda: written(describe)) for name, facts in found.items()}
         ranks.agree(lambda: written(finish))
-    except CheckpointError:
+    except RemindError:
         if ranks.first:
             shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -213,6 +215,8 @@ def load(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> RunState:
             dcp.load(dict(tensors), storage_reader=_Reader(folder, metadata), process_group=ranks.control,
                      no_dist=ranks.control is None)  # fmt: skip
     except (OSError, CheckpointException, RuntimeError, AssertionError, ValueError) as error:
+        if is_collective_failure(error):
+            raise rank_lost(error) from None
         raise _damaged(folder, _cause(error)) from None
     return state
 

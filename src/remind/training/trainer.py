@@ -42,7 +42,7 @@ from remind.training.batches import (
     schedules_of,
 )
 from remind.training.config import TrainConfig
-from remind.training.distributed import Ranks, is_collective_failure, rank_lost
+from remind.training.distributed import Ranks
 from remind.training.lora import base_digest, merge
 from remind.training.losses import LossRecord, LossStatistics, LossWeights, gate, loss_share, weigh
 from remind.training.optimizers import build_optimizers, set_rates, state_tensors
@@ -136,13 +136,8 @@ class Trainer:
         """One optimiser step; returns its record."""
         prepared, weights = self.prepare(read)
         rate = set_rates(self.optimizers, self.config, self.step)
-        try:
-            record, losses = self.run_passes(prepared, weights)
-            norm = self._clip_gradients()
-        except RuntimeError as error:
-            if is_collective_failure(error):
-                raise rank_lost(error) from None
-            raise
+        record, losses = self.run_passes(prepared, weights)
+        norm = self._clip_gradients()
         own = PassReport(record.table, losses, [(p.micro.indices, p.batch.regime) for p in prepared],
                          sum(self._tokens(p.batch) for p in prepared), stop())  # fmt: skip
         reports = self.ranks.agree(lambda: own)
