@@ -32,6 +32,7 @@ def build(
     cameras: Literal["given", "colmap", "depth_anything"] = "given",
     camera_command: tuple[str, ...] = (),
     view_hw: tuple[int, int] | None = None,
+    takedown: Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -62,6 +63,8 @@ def build(
         cameras: given (by the source alone), or estimated where there are none: colmap (CPU, slow) or depth_anything.
         camera_command: How to start Depth Anything 3's worker: its interpreter and the worker script.
         view_hw: Store clips wider (HW) than what the model sees (this), so that it can look away.
+        takedown: List of what must not enter the store: an item, clip id, source sha256, url or author a line; # begins
+            a comment. The store remembers it for later builds.
         overwrite: Replace a store of other videos that is in the way.
         dry_run: Say what would be read and stop.
     """
@@ -71,6 +74,7 @@ def build(
     from remind.curation.options import BuildOptions, VlmChoice
     from remind.curation.pipeline import build_store
     from remind.curation.source_kinds import SourceSpec
+    from remind.curation.takedown import Takedown
     from remind.data.interrupt import RecipeDistribution
 
     if vlm_url and not vlm_model:
@@ -88,8 +92,12 @@ def build(
         items = list(spec.open(out, options).items())
         print(f"{len(items)} items from {kind}, first: {', '.join(i.item_id for i in items[:5])}; nothing was written")
         return
-    report = build_store(spec, out, options, engine=engine, workers=workers, overwrite=overwrite,
-                         console=Console(stderr=True))  # fmt: skip
+    report = build_store(
+        spec, out, options, engine=engine, workers=workers, overwrite=overwrite,
+        takedown=None if takedown is None else Takedown.read(takedown), console=Console(stderr=True),
+    )  # fmt: skip
+    for line in report.unmatched:
+        print(f"takedown line matches nothing: {line}", file=sys.stderr)
     _say(report, out)
 
 
@@ -117,7 +125,7 @@ def explain(out: tyro.conf.Positional[Path], item: tyro.conf.Positional[str], /)
         out: The store.
         item: Its name in the source, or a part of it that only one has.
     """
-    from remind.curation.pipeline import explain as run
+    from remind.curation.explain import explain as run
 
     found = run(out, item)
     print("\n".join([found.item, *(f"  {line}" for line in found.lines)]))
