@@ -122,6 +122,9 @@ def retry(out: Path, *, engine: Engine = "serial", workers: int = 1, console: Co
     if report is None:
         raise StoreError("there is no build to retry", got=out, expected=f"a store with {REPORT_NAME}",
                          fix="build it first")
+    if report.source.get("kind") == "loops":
+        raise InputError("a store of loops is made by another command", got=out,
+                         fix="remind data loops ... --retry tries again what failed")
     try:
         options = TypeAdapter(BuildOptions).validate_python(report.options)
     except ValidationError as error:
