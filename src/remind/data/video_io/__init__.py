@@ -1,0 +1,35 @@
+"""Reading any video into upright 8-bit pictures on a constant clock, and writing H.264. All through PyAV.
+
+Time is counted in a file's own integer presentation timestamps (pts) and exact fractions: cut times that are
+rounded to seconds end up a frame off. Reading streams: one decoded frame is held at a time.
+
+`container` opens files safely, `picture` turns a decoded frame into pixels, `reading` gives pictures in order of time,
+`clock` those that a constant clock shows, `writing` makes files.
+"""
+
+from remind.data.video_io.clock import Rate, Sample, SampledClip, read_clip, sample
+from remind.data.video_io.container import DEFAULT_LIMITS, Source, VideoLimits
+from remind.data.video_io.picture import Picture, Scaler
+from remind.data.video_io.reading import VideoInfo, decode, decode_all, probe
+from remind.data.video_io.writing import KEYFRAME_INTERVAL, check_writable, encode_mp4, write_video
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "KEYFRAME_INTERVAL",
+    "Picture",
+    "Rate",
+    "Sample",
+    "SampledClip",
+    "Scaler",
+    "Source",
+    "VideoInfo",
+    "VideoLimits",
+    "check_writable",
+    "decode",
+    "decode_all",
+    "encode_mp4",
+    "probe",
+    "read_clip",
+    "sample",
+    "write_video",
+]
