@@ -29,18 +29,18 @@ from remind.curation.loop_nodes import find_camera_loop
 from remind.curation.media import FetchLimits, content_sha256, fetch
 from remind.curation.motion_policy import why_dropped
 from remind.curation.options import BuildOptions
-from remind.curation.scan import Frames, Window, scan
+from remind.curation.scan import Window, scan
 from remind.curation.sources.world import render_world_item, world_states
 from remind.curation.stages import ANNOTATE, CAMERAS, ENCODE, FETCH, INTERRUPT, PACK, SCAN, Failed, Memo
 from remind.curation.window_annotation import Look, groups_of, read_annotation, why_no_answer
 from remind.curation.window_cameras import CameraRecord, estimated_cameras, given_cameras, unknown
-from remind.curation.windows import anchored, read_window
+from remind.curation.windows import anchored, read_window_yuv
 from remind.data.clip_members import encode_members
 from remind.data.interrupt import Event as RecipeEvent
 from remind.data.interrupt import GivenStyle, InterruptionRecipe, sample_composition
 from remind.data.memory_clip import DepthMap, MemoryClip
 from remind.data.store_format import ClipFacts
-from remind.data.video_io import decode, encode_mp4
+from remind.data.video_io import YuvFrames, decode, encode_mp4, encode_yuv_mp4
 from remind.errors import RemindError, VideoError
 from remind.frame_graph import Interruption
 from remind.prompt_schedule import chunk_prompts
@@ -172,10 +172,10 @@ class _ItemWork:
     def _scan(self) -> dict[str, Any]:
         return asdict(scan(self._path(), self.options.scan, self._encode_if_kept))
 
-    def _encode_if_kept(self, window: Window, rgb: Frames) -> None:
+    def _encode_if_kept(self, window: Window, pictures: YuvFrames) -> None:
         if why_dropped(window, self.options.motion) is None:
             with suppress(Failed):  # it is remembered, and fails this window alone when its turn comes
-                self._rgb(window, f"{self.item.item_id}#{window.start_s:.2f}s", rgb)
+                self._rgb(window, f"{self.item.item_id}#{window.start_s:.2f}s", pictures)
 
     def _world(self) -> _Source:
         """A scene is one window, and everything about it is known."""
@@ -225,18 +225,20 @@ class _ItemWork:
         self.blobs |= set(packed["members"].values())
         self.clips.append(PackedClip(packed["clip_id"], packed["members"], ClipFacts.from_row(packed["facts"])))
 
-    def _rgb(self, window: Window, unit: str, rgb: Frames | None = None) -> str:
-        """Digest of the window's rgb.mp4; `rgb` are its pictures where they are in memory."""
+    def _rgb(self, window: Window, unit: str, pictures: YuvFrames | None = None) -> str:
+        """Digest of the window's rgb.mp4; `pictures` are the window's where they are in memory."""
 
         def encode() -> str:
+            fps, crf = Fraction(self.options.fps), self.options.crf
             if isinstance(self.item.media, WorldMedia):
-                frames = self._scene().rgb
+                data = encode_mp4(self._scene().rgb, fps, crf=crf, effort="fast")
             else:
-                frames = read_window(self._path(), window, self.options.scan) if rgb is None else rgb
-            data = encode_mp4(frames, Fraction(self.options.fps), crf=self.options.crf)
+                seen = pictures or read_window_yuv(self._path(), window, self.options.scan)
+                data = encode_yuv_mp4(seen, fps, crf=crf)
             found = sum(1 for _ in decode(data))  # what was written is what will be read
-            if found != len(frames):
-                raise VideoError("a clip did not survive encoding", got=f"{found} frames", expected=len(frames))
+            if found != self.options.num_frames:
+                raise VideoError("a clip did not survive encoding", got=f"{found} frames",
+                                 expected=self.options.num_frames)
             return self.worker.blobs.put(data)
 
         return str(self.memo.run(ENCODE, unit, [self.sha256, asdict(window)], encode, self.worker.blobs.has))

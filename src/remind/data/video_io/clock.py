@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.data.video_io.container import DEFAULT_LIMITS, Source, VideoLimits, name_of, time_base_of
+from remind.data.video_io.picture import Picture
 from remind.data.video_io.reading import decode
 from remind.errors import InputError, VideoError
 
@@ -35,6 +36,58 @@ class SampledClip:
     time_base: Fraction
 
 
+def shown(
+    source: Source,
+    *,
+    fps: Rate,
+    start_pts: int | None = None,
+    stop_pts: int | None = None,
+    first_tick: int = 0,
+    limits: VideoLimits = DEFAULT_LIMITS,
+) -> Iterator[Picture]:
+    """What a viewer sees at the ticks start + k / fps: the picture with the largest pts at or before each.
+
+    Our choice: sample and hold in exact fractions, right for variable frame rates; it repeats pictures of
+    slower videos, skips pictures of faster ones, and blends none. One that is repeated is the same object.
+
+    Args:
+        fps: rate of the clock, > 0.
+        start_pts: time of tick 0; None is the first picture's.
+        stop_pts: no tick at or after this; None goes on until the last picture leaves the screen.
+        first_tick: of those that are given out; other than 0 only with a `start_pts`.
+    """
+    if not fps > 0:
+        raise InputError("the frame rate must be positive", got=fps, expected="e.g. 16")
+    time_base = time_base_of(source, limits)
+    ticks_per_pts = time_base * Fraction(fps).limit_denominator(1_000_000)
+    origin, k, seen = start_pts, first_tick, None
+    until = None
+
+    def tick(index: int) -> Fraction:
+        assert origin is not None
+        return origin + index / ticks_per_pts
+
+    seek_pts = None if start_pts is None else int(tick(first_tick))
+    for picture in decode(source, start_pts=seek_pts, limits=limits):
+        origin = picture.pts if origin is None else origin
+        while seen is not None and tick(k) < picture.pts:
+            if stop_pts is not None and tick(k) >= stop_pts:
+                return
+            yield seen
+            k += 1
+        if seen is None and tick(k) < picture.pts:
+            raise VideoError(
+                f"{name_of(source)}: nothing is shown yet at the start asked for",
+                got=f"pts {origin}",
+                expected=f"pts {picture.pts} or later",
+                fix="start at the first picture",
+            )
+        seen, until = picture, picture.pts + picture.duration
+    while seen is not None and until is not None and tick(k) < min(until, stop_pts or until):
+        yield seen
+        k += 1
+
+
 def sample(
     source: Source,
     *,
@@ -45,50 +98,18 @@ def sample(
     first_tick: int = 0,
     limits: VideoLimits = DEFAULT_LIMITS,
 ) -> Iterator[Sample]:
-    """What a viewer sees at the ticks start + k / fps: the picture with the largest pts at or before each.
-
-    Our choice: sample and hold in exact fractions, right for variable frame rates; it repeats pictures of
-    slower videos, skips pictures of faster ones, and blends none.
+    """The pictures of `shown` as RGB.
 
     Args:
-        fps: rate of the clock, > 0.
-        hw: size to scale and crop to; None keeps the upright size.
-        start_pts: time of tick 0; None is the first picture's.
-        stop_pts: no tick at or after this; None goes on until the last picture leaves the screen.
-        first_tick: of those that are given out; other than 0 only with a `start_pts`.
+        hw: size to scale and crop to; None keeps the upright size. The others as `shown`.
     """
-    if not fps > 0:
-        raise InputError("the frame rate must be positive", got=fps, expected="e.g. 16")
-    time_base = time_base_of(source, limits)
-    ticks_per_pts = time_base * Fraction(fps).limit_denominator(1_000_000)
-    origin, k, shown, shown_rgb = start_pts, first_tick, None, None
-    until = None
-
-    def tick(index: int) -> Fraction:
-        assert origin is not None
-        return origin + index / ticks_per_pts
-
-    seek_pts = None if start_pts is None else int(tick(first_tick))
-    for picture in decode(source, start_pts=seek_pts, limits=limits):
-        origin = picture.pts if origin is None else origin
-        while shown is not None and tick(k) < picture.pts:
-            if stop_pts is not None and tick(k) >= stop_pts:
-                return
-            shown_rgb = shown.rgb(hw) if shown_rgb is None else shown_rgb
-            yield Sample(shown.pts, shown_rgb)
-            k += 1
-        if shown is None and tick(k) < picture.pts:
-            raise VideoError(
-                f"{name_of(source)}: nothing is shown yet at the start asked for",
-                got=f"pts {origin}",
-                expected=f"pts {picture.pts} or later",
-                fix="start at the first picture",
-            )
-        shown, shown_rgb, until = picture, None, picture.pts + picture.duration
-    while shown is not None and until is not None and tick(k) < min(until, stop_pts or until):
-        shown_rgb = shown.rgb(hw) if shown_rgb is None else shown_rgb
-        yield Sample(shown.pts, shown_rgb)
-        k += 1
+    last: Picture | None = None
+    for picture in shown(
+        source, fps=fps, start_pts=start_pts, stop_pts=stop_pts, first_tick=first_tick, limits=limits
+    ):
+        if picture is not last:
+            last, rgb = picture, picture.rgb(hw)
+        yield Sample(picture.pts, rgb)
 
 
 def read_clip(

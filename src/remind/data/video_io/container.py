@@ -128,7 +128,7 @@ def declared_duration(
     return None
 
 
-def check_bounds(source: Source, limits: VideoLimits, *, pixels: int, duration_s: Fraction | None) -> None:
+def check_bounds(source: Source, limits: VideoLimits, *, pixels: int, duration_s: Fraction | float | None) -> None:
     """Raises VideoError: a frame or a duration beyond the limits."""
     if pixels > limits.max_pixels:
         raise VideoError(

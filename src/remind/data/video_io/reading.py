@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 import av
 import numpy as np
@@ -24,6 +26,7 @@ from remind.data.video_io.container import (
     video_stream,
 )
 from remind.data.video_io.picture import Picture, Scaler
+from remind.data.video_io.yuv import BT709, MATRICES
 from remind.errors import VideoError
 
 
@@ -49,22 +52,31 @@ class VideoInfo:
     has_audio: bool
 
 
-def probe(source: Source, *, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
-    """Open a file and decode its first frame.
+@dataclass(frozen=True)
+class Video:
+    """A file that is being read.
 
     Args:
-        source: a path, or the bytes of a file.
-
-    Raises:
-        VideoError: missing, empty, not a video, damaged at the start, without a video track, out of bounds.
+        matrix: of the YUV that its pictures give, as its number in H.273.
+        pictures: all of them in order of time, one held at a time; raises as `decode`.
     """
+
+    info: VideoInfo
+    matrix: int
+    pictures: Iterator[Picture]
+
+
+@contextmanager
+def open_video(source: Source, *, limits: VideoLimits = DEFAULT_LIMITS) -> Iterator[Video]:
+    """Open a file once, for what it says and for its pictures; arguments and errors as `probe`."""
     with open_container(source, limits) as container:
         stream = video_stream(container, source)
-        first = next(_pictures(container, stream, source, limits), None)
+        pictures = _pictures(container, stream, source, limits)
+        first = next(pictures, None)
         if first is None:
             raise VideoError(f"{name_of(source)}: no frame can be decoded", fix="export the video again")
         duration = declared_duration(container, stream)
-        return VideoInfo(
+        info = VideoInfo(
             name=name_of(source),
             container=container.format.name,
             codec=stream.codec_context.name,
@@ -75,6 +87,20 @@ def probe(source: Source, *, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
             duration_s=None if duration is None else float(duration),
             has_audio=bool(container.streams.audio),
         )
+        yield Video(info, first.scaler.matrix, chain([first], pictures))
+
+
+def probe(source: Source, *, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
+    """Open a file and decode its first frame.
+
+    Args:
+        source: a path, or the bytes of a file.
+
+    Raises:
+        VideoError: missing, empty, not a video, damaged at the start, without a video track, out of bounds.
+    """
+    with open_video(source, limits=limits) as video:
+        return video.info
 
 
 def decode(
@@ -129,7 +155,8 @@ def _pictures(
     declared = declared_duration(container, stream)
     check_bounds(source, limits, pixels=stream.width * stream.height, duration_s=declared)
     aspect = Fraction(stream.sample_aspect_ratio or 1)
-    begin, scaler = stream.start_time, Scaler()
+    begin, scaler = stream.start_time, Scaler(MATRICES.get(stream.codec_context.colorspace, BT709))
+    pts_s = float(time_base)  # exact fractions would take as long as the smaller pictures
     last: Picture | None = None
     try:
         for frame in container.decode(stream):
@@ -149,8 +176,7 @@ def _pictures(
                 continue  # a stamp that goes back belongs to no time
             begin = pts if begin is None else begin
             last = Picture(pts, frame.duration or usual, aspect, frame, scaler)
-            elapsed = (pts - begin) * time_base
-            check_bounds(source, limits, pixels=frame.width * frame.height, duration_s=elapsed)
+            check_bounds(source, limits, pixels=frame.width * frame.height, duration_s=(pts - begin) * pts_s)
             yield last
     except av.FFmpegError as error:
         raise VideoError(

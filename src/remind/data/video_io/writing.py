@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
-import numpy as np
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.data.video_io.clock import Rate
-from remind.data.video_io.picture import EXACT
+from remind.data.video_io.yuv import BT709, FromRgb, YuvFrames, frame_of
 from remind.errors import VideoError
 from remind.whole_file import whole_file
 
-_BT709 = 1  # the number of ITU-R BT.709 in H.273, for primaries, transfer and matrix alike
 KEYFRAME_INTERVAL = 8
 # x264 reads memory that it has not written when it weighs B-frames: the same frames gave several files until
 # both B-frames and the look-ahead went. With a key frame every 8 they would have saved little.
-_SAME_BYTES = {
-    "keyint_min": str(KEYFRAME_INTERVAL),
-    "sc_threshold": "0",
-    "bf": "0",
-    "x264-params": "rc-lookahead=0:mbtree=0",
+_SAME_BYTES = "rc-lookahead=0:mbtree=0"
+# How hard x264 tries. A store is written once and read often, and training waits for the decoder: without CABAC and
+# deblocking both take a third of the time, and files are larger. Blocks of 8 pixels win back what that costs in PSNR;
+# docs/benchmarks.md has the table. The number in H.264's own scale, crf, means the same in both.
+_EFFORT = {
+    "small": {"preset": "veryfast", "x264-params": _SAME_BYTES},
+    "fast": {"preset": "ultrafast", "x264-params": f"{_SAME_BYTES}:8x8dct=1:analyse=i8x8"},
 }
+Effort = Literal["small", "fast"]
 
 
 def check_writable(path: Path) -> None:
@@ -71,7 +73,7 @@ def write_video(path: Path, rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: in
         ) from None
 
 
-def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> bytes:
+def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18, effort: Effort = "small") -> bytes:
     """The bytes of an mp4: H.264, yuv420p, BT.709, constant rate, a key frame every 8 for fast exact seeks.
 
     Same frames, same bytes (one encoder thread). Odd sizes repeat their last row or column, since 4:2:0 needs
@@ -80,27 +82,34 @@ def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> by
     Args:
         fps: > 0.
         crf: 0 (lossless) to 51; 18 is visually transparent.
+        effort: `small` files, or `fast` to write and to read.
     """
     if rgb.shape[0] == 0:
         raise VideoError("cannot write a video without frames", got=tuple(rgb.shape))
-    frames = rgb.cpu().numpy()
-    if frames.shape[1] % 2 or frames.shape[2] % 2:
-        frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
-    rate = Fraction(fps).limit_denominator(1001)
+    convert = FromRgb(BT709)
+    return _encode((convert(image) for image in rgb.cpu().numpy()), BT709, fps, crf, effort)
+
+
+def encode_yuv_mp4(frames: YuvFrames, fps: Rate, *, crf: int = 18, effort: Effort = "fast") -> bytes:
+    """As `encode_mp4`, but from frames that never were RGB; the file names their matrix."""
+    if not len(frames):
+        raise VideoError("cannot write a video without frames", got=frames.planes.shape)
+    return _encode(map(frame_of, frames.planes), frames.matrix, fps, crf, effort)
+
+
+def _encode(frames: Iterable[av.VideoFrame], matrix: int, fps: Rate, crf: int, effort: Effort) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         context = stream.codec_context
         context.gop_size, context.thread_count = KEYFRAME_INTERVAL, 1
-        context.options = {"crf": str(crf), "preset": "veryfast", **_SAME_BYTES}
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        conversion = VideoReformatter()
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            converted = conversion.reformat(
-                frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, interpolation=Interpolation.AREA | EXACT
-            )
-            container.mux(stream.encode(converted))
+        context.options = {"crf": str(crf), "keyint_min": str(KEYFRAME_INTERVAL), "sc_threshold": "0", "bf": "0",
+                           **_EFFORT[effort]}  # fmt: skip
+        context.color_primaries = context.color_trc = BT709  # RGB is sRGB everywhere here, whatever the matrix
+        context.colorspace = matrix
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, "yuv420p"
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return buffer.getvalue()
