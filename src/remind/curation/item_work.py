@@ -24,11 +24,12 @@ from remind.curation.media import content_sha256
 from remind.curation.motion_policy import why_dropped
 from remind.curation.options import BuildOptions
 from remind.curation.outcome import Outcome, PackedClip, Task
-from remind.curation.scan import Frames, Window, scan
+from remind.curation.scan import Window, scan
 from remind.curation.stages import FETCH, SCAN, Failed, Memo
 from remind.curation.takedown import Takedown
 from remind.curation.window_annotation import Look
 from remind.curation.window_work import clip_id_of, encode_window, make_clip
+from remind.data.video_io import YuvFrames
 from remind.errors import RemindError
 
 # Left out without a look: they lie beside videos everywhere, and trying them would make every folder a failure.
@@ -173,10 +174,10 @@ class _ItemWork:
     def _scan(self) -> dict[str, Any]:
         return asdict(scan(self.context.path(), self.options.scan, self._encode_if_kept))
 
-    def _encode_if_kept(self, window: Window, rgb: Frames) -> None:
+    def _encode_if_kept(self, window: Window, pictures: YuvFrames) -> None:
         if why_dropped(window, self.options.motion) is None:
             with suppress(Failed):  # it is remembered, and fails this window alone when its turn comes
-                encode_window(self.context, window, f"{self.item.item_id}#{window.start_s:.2f}s", rgb)
+                encode_window(self.context, window, f"{self.item.item_id}#{window.start_s:.2f}s", pictures)
 
     def _world(self) -> OpenedSource:
         """A scene is one window, and everything about it is known."""

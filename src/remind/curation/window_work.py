@@ -18,18 +18,18 @@ from remind.curation.item_context import ItemContext, OpenedSource
 from remind.curation.keep_policy import why_dropped as why_dropped_by_vlm
 from remind.curation.loop_nodes import find_camera_loop
 from remind.curation.outcome import PackedClip
-from remind.curation.scan import Frames, Window
+from remind.curation.scan import Window
 from remind.curation.sources.world import world_states
 from remind.curation.stages import ANNOTATE, CAMERAS, ENCODE, INTERRUPT, PACK, Failed
 from remind.curation.window_annotation import groups_of, read_annotation, why_no_answer
 from remind.curation.window_cameras import CameraRecord, estimated_cameras, given_cameras, unknown
-from remind.curation.windows import anchored, read_window
+from remind.curation.windows import anchored, read_window_yuv
 from remind.data.clip_members import encode_members
 from remind.data.interrupt import Event as RecipeEvent
 from remind.data.interrupt import GivenStyle, InterruptionRecipe, sample_composition
 from remind.data.memory_clip import DepthMap, MemoryClip
 from remind.data.store_format import ClipFacts
-from remind.data.video_io import decode, encode_mp4
+from remind.data.video_io import YuvFrames, decode, encode_mp4, encode_yuv_mp4
 from remind.errors import VideoError
 from remind.frame_graph import Interruption
 from remind.prompt_schedule import chunk_prompts
@@ -72,18 +72,20 @@ def make_clip(work: ItemContext, source: OpenedSource, window: Window, unit: str
     return PackedClip(packed["clip_id"], packed["members"], ClipFacts.from_row(packed["facts"]))
 
 
-def encode_window(work: ItemContext, window: Window, unit: str, rgb: Frames | None = None) -> str:
-    """Digest of the window's rgb.mp4; `rgb` are its pictures where they are in memory."""
+def encode_window(work: ItemContext, window: Window, unit: str, pictures: YuvFrames | None = None) -> str:
+    """Digest of the window's rgb.mp4; `pictures` are the window's where they are in memory."""
 
     def encode() -> str:
+        fps, crf = Fraction(work.options.fps), work.options.crf
         if isinstance(work.item.media, WorldMedia):
-            frames = work.scene().rgb
+            data = encode_mp4(work.scene().rgb, fps, crf=crf, effort="fast")
         else:
-            frames = read_window(work.path(), window, work.options.scan) if rgb is None else rgb
-        data = encode_mp4(frames, Fraction(work.options.fps), crf=work.options.crf)
+            seen = pictures or read_window_yuv(work.path(), window, work.options.scan)
+            data = encode_yuv_mp4(seen, fps, crf=crf)
         found = sum(1 for _ in decode(data))  # what was written is what will be read
-        if found != len(frames):
-            raise VideoError("a clip did not survive encoding", got=f"{found} frames", expected=len(frames))
+        if found != work.options.num_frames:
+            raise VideoError("a clip did not survive encoding", got=f"{found} frames",
+                             expected=work.options.num_frames)  # fmt: skip
         return work.blobs.put(data)
 
     return str(work.memo.run(ENCODE, unit, [work.sha256, asdict(window)], encode, work.blobs.has))
