@@ -47,7 +47,7 @@ class Stage:
 
 
 FETCH = Stage("fetch", 1, "a source item", "a local file and its sha256", ("limits",), "network", retry_safe=False)
-SCAN = Stage("scan", 2, "a file", "windows within shots, and what moves in each",
+SCAN = Stage("scan", 3, "a file", "windows within shots, and what moves in each",
              ("hw", "num_frames", "fps", "cut_detector", "cut_threshold", "limits"), "decode")  # fmt: skip
 ENCODE = Stage("encode", 2, "a window", "rgb.mp4", ("hw", "num_frames", "fps", "crf"), "encode")
 ANNOTATE = Stage("annotate", 1, "a window", "what a VLM says of it", ("vlm",), "model", retry_safe=False)
