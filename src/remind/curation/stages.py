@@ -51,7 +51,7 @@ SCAN = Stage("scan", 3, "a file", "windows within shots, and what moves in each"
              ("hw", "num_frames", "fps", "cut_detector", "cut_threshold", "limits"), "decode")  # fmt: skip
 ENCODE = Stage("encode", 2, "a window", "rgb.mp4", ("hw", "num_frames", "fps", "crf"), "encode")
 ANNOTATE = Stage("annotate", 1, "a window", "what a VLM says of it", ("vlm",), "model", retry_safe=False)
-CAMERAS = Stage("cameras", 1, "a window and its source's cameras", "cameras and depth, or why there are none",
+CAMERAS = Stage("cameras", 2, "a window and its source's cameras", "cameras and depth, or why there are none",
                 ("hw", "num_frames", "fps", "cameras", "camera_command", "check_cameras"), "model")  # fmt: skip
 INTERRUPT = Stage("interrupt", 1, "a window's place in its file, its cameras", "a recipe",
                   ("hw", "view_hw", "num_frames", "interruptions", "seed"))  # fmt: skip

@@ -29,13 +29,10 @@ class Scaler:
     def __call__(
         self, frame: av.VideoFrame, hw: tuple[int, int], pixel_format: str, interpolation: Interpolation
     ) -> av.VideoFrame:
-        """The frame at another size, in another format; YUV in limited range. The frame itself if it is all that."""
+        """The frame at another size, in another format; the frame itself if it is all that."""
         conversion = self._conversions.setdefault((hw, pixel_format, interpolation), VideoReformatter())
-        limited = ColorRange.MPEG if pixel_format == "yuv420p" else None
-        return conversion.reformat(
-            frame, hw[1], hw[0], pixel_format, interpolation=interpolation, dst_color_range=limited,
-            threads=1,  # files, not rows of a picture, are what runs side by side
-        )  # fmt: skip
+        # One thread: files, not rows of a picture, are what runs side by side.
+        return conversion.reformat(frame, hw[1], hw[0], pixel_format, interpolation=interpolation, threads=1)
 
 
 @dataclass(frozen=True)
@@ -101,10 +98,15 @@ class Picture:
         return [red, green, blue]
 
     def _is_plain_yuv(self) -> bool:
-        """Whether its colours may be kept: upright YUV under the matrix that the file promised, rows in order."""
+        """Whether its colours may be kept: upright YUV under the matrix that the file promised, rows in order.
+
+        Full range is none: swscale's way to limited range tints by a level.
+        """
         frame = self.frame
         return (
             frame.format.name.startswith("yuv")
+            and not frame.format.name.startswith("yuvj")
+            and frame.color_range != ColorRange.JPEG
             and MATRICES.get(frame.colorspace) == self.scaler.matrix
             and frame.planes[0].line_size > 0
             and not _quarter_turns(frame)
