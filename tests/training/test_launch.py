@@ -128,7 +128,7 @@ def test_a_rank_that_is_killed_ends_the_other_with_one_message(tmp_path: Path) -
 def test_a_run_leaves_weights_that_say_what_made_them(tmp_path: Path) -> None:
     train(CONFIG, tmp_path, console=QUIET)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file() and p.suffix != ".json") == [
-        "metrics.jsonl", "model.safetensors",
+        "metrics.jsonl", "model.safetensors", "sessions.jsonl",
     ]  # fmt: skip
     model, about = load_run(tmp_path)
     assert about["steps_done"] == 6
