@@ -33,8 +33,9 @@ def render(found: Estimate, console: Console) -> None:
 def _parameters(found: Estimate) -> Table:
     whole, block = found.parameters.whole, found.parameters.block
     table = Table(title="Parameters", title_justify="left", show_header=False)
-    for name, count in (("total", whole.total), ("trained", whole.trainable), ("cameras", whole.camera),
-                        ("adapters", whole.adapters), ("moved by Muon", whole.muon), ("of one block", block.total)):  # fmt: skip
+    counts = {"total": whole.total, "trained": whole.trainable, "cameras": whole.camera, "adapters": whole.adapters,
+              "moved by Muon": whole.muon, "of one block": block.total}  # fmt: skip
+    for name, count in counts.items():
         table.add_row(name, Text(f"{count:,}", justify="right"))
     return table
 
