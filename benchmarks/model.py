@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 import tyro
-from flops import gflop
 from nano import gemm_gflops
 
 from remind.models import CausalVideoDiT, DiTConfig
 from remind.models.attention import ChunkMask
 from remind.models.checkpoint_names import to_diffusers
+from remind.models.flop_count import count_flops
 from remind.models.kv_cache import StreamingKVCache
 from remind.models.memory import LiveBytes, chunk_pass_nbytes
 from remind.training.allocator import keep_freed_memory
@@ -131,8 +131,8 @@ def measure_rollout(chunks: int, steps: int, repeats: int) -> dict[str, Any]:
     products: list[float] = []  # in turns with the rest: the machine's rate changes by a quarter within minutes
     seconds = alternately(runs, repeats)
     del seconds["gemm"]
-    work, rate = gflop(runs["cached"]), statistics.median(products[1:])
-    peer_work = gflop(runs["diffusers"])
+    work, rate = count_flops(runs["cached"]) / 1e9, statistics.median(products[1:])
+    peer_work = count_flops(runs["diffusers"]) / 1e9
     return {
         "chunks": chunks, "steps": steps, "seconds": seconds,
         "faster_than_recomputing": seconds["recomputed"] / seconds["cached"],
@@ -223,7 +223,7 @@ def measure_wan_block(repeats: int) -> dict[str, Any]:
 
     difference = float((ours().flatten(1, 2) - theirs()).abs().max())
     seconds = alternately({"ours": ours, "diffusers": theirs}, repeats)
-    work, rate = gflop(ours), gemm_gflops(tokens, config.dim, config.ffn_dim, 3.0)
+    work, rate = count_flops(ours) / 1e9, gemm_gflops(tokens, config.dim, config.ffn_dim, 3.0)
     latents = torch.randn(1, 3, 16, 60, 104)
     embedded = torch.randn(1, 512, config.text_dim)
     predicted = chunk_pass_nbytes(config, batch=1, grid_hw=grid, dtype=torch.float32)

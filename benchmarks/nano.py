@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 import tyro
-from flops import gflop
 
 from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
 from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.inference.rollout import Conditions, Sampler, rollout
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
+from remind.models.flop_count import count_flops
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
 from remind.training.distributed import Ranks
@@ -42,7 +42,7 @@ def step_gflop(trainer: Trainer, step: int) -> float:
     size = trainer.config.batch_size
     trainer.step = step
     prepared, weights = trainer.prepare(lambda: [trainer.mixture[step * size + i] for i in range(size)])
-    work = gflop(lambda: trainer.run_passes(prepared, weights))
+    work = 1e-9 * count_flops(lambda: trainer.run_passes(prepared, weights))
     trainer.model.zero_grad()
     return work
 

@@ -32,6 +32,7 @@ def build(
     cameras: Literal["given", "colmap", "depth_anything"] = "given",
     camera_command: tuple[str, ...] = (),
     view_hw: tuple[int, int] | None = None,
+    takedown: Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -62,6 +63,8 @@ def build(
         cameras: given (by the source alone), or estimated where there are none: colmap (CPU, slow) or depth_anything.
         camera_command: How to start Depth Anything 3's worker: its interpreter and the worker script.
         view_hw: Store clips wider (HW) than what the model sees (this), so that it can look away.
+        takedown: List of what must not enter the store: an item, clip id, source sha256, url or author a line; # begins
+            a comment. The store remembers it for later builds.
         overwrite: Replace a store of other videos that is in the way.
         dry_run: Say what would be read and stop.
     """
@@ -71,6 +74,7 @@ def build(
     from remind.curation.options import BuildOptions, VlmChoice
     from remind.curation.pipeline import build_store
     from remind.curation.source_kinds import SourceSpec
+    from remind.curation.takedown import Takedown
     from remind.data.interrupt import RecipeDistribution
 
     if vlm_url and not vlm_model:
@@ -88,9 +92,82 @@ def build(
         items = list(spec.open(out, options).items())
         print(f"{len(items)} items from {kind}, first: {', '.join(i.item_id for i in items[:5])}; nothing was written")
         return
-    report = build_store(spec, out, options, engine=engine, workers=workers, overwrite=overwrite,
-                         console=Console(stderr=True))  # fmt: skip
+    report = build_store(
+        spec, out, options, engine=engine, workers=workers, overwrite=overwrite,
+        takedown=None if takedown is None else Takedown.read(takedown), console=Console(stderr=True),
+    )  # fmt: skip
+    for line in report.unmatched:
+        print(f"takedown line matches nothing: {line}", file=sys.stderr)
     _say(report, out)
+
+
+def loops(
+    store: tyro.conf.Positional[Path],
+    /,
+    out: Path,
+    neoverse: Path,
+    command: tuple[str, ...] = (),
+    python: str | None = None,
+    low_vram: bool = False,
+    kinds: tuple[Literal["lookaway", "pan", "loop", "orbit"], ...] = ("lookaway", "pan", "loop"),
+    per_clip: int = 1,
+    seed: int = 0,
+    hw: tuple[int, int] | None = None,
+    scene_depth: float = 1.0,
+    assumed_fov_deg: float | None = None,
+    timeout_s: float = 1800.0,
+    retry: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Render the clips of a store again along trajectories that look away and come back (NeoVerse), as a new store.
+
+    Each render is a clip of its own, with its trajectory as cameras, its loop as interruption, and the provenance and
+    licence of the video that it was made of. What does not show the clip's first view, or does not follow its
+    trajectory, is dropped. Kill it at any time and run it again. Exit status 3 if some clips could not be done.
+
+    Args:
+        store: The store of source clips, of 81 frames at 16 fps; 336x560 px or more to be worth it.
+        out: The store of loops.
+        neoverse: The NeoVerse checkout.
+        command: How to start its worker: an interpreter and the worker script; this interpreter and the package's own
+            worker if none is given.
+        python: Interpreter of NeoVerse's environment; the worker's if none is given.
+        low_vram: About 38 GB on the GPU instead of 74, slower.
+        kinds: Trajectories, taken in turn.
+        per_clip: Loops of each clip.
+        seed: Of trajectories and renders.
+        hw: Size of the new clips; that of each source clip if none is given.
+        scene_depth: Distance of the scene's middle in NeoVerse's unit, for loop and orbit.
+        assumed_fov_deg: Horizontal field of view of clips without cameras, which are left out if none is given.
+        timeout_s: For one render.
+        retry: Try again what failed.
+        overwrite: Replace a store of another source that is in the way.
+        dry_run: Say what would be rendered and stop; needs no NeoVerse.
+    """
+    from rich.console import Console
+
+    from remind.curation.estimators.colmap import WORKERS
+    from remind.curation.estimators.neoverse import NeoVerse
+    from remind.curation.loop_options import LoopOptions
+    from remind.curation.loops import build_loops, plan_loops
+
+    options = LoopOptions(kinds=kinds, per_clip=per_clip, seed=seed, hw=hw, scene_depth=scene_depth,
+                          assumed_fov_deg=assumed_fov_deg)  # fmt: skip
+    if dry_run:
+        plan = plan_loops(store, out, options)
+        print(f"{len(plan.loops)} loops of {store}; {plan.rendered} renders are there; {len(plan.dropped)} left out")
+        for loop in plan.loops[:8]:
+            print(f"  {loop.clip_id}  {loop.graph.draw()}")
+        for left_out in plan.dropped[:8]:
+            print(f"  {left_out.item}: {left_out.reason}")
+        return
+    worker = command or (sys.executable, str(WORKERS / "neoverse_worker.py"))
+    report = build_loops(
+        store, out, lambda: NeoVerse(worker, root=neoverse, python=python, low_vram=low_vram, timeout_s=timeout_s),
+        options, again=retry, overwrite=overwrite, console=Console(stderr=True),
+    )  # fmt: skip
+    _say(report, out, again="run it with --retry to try again")
 
 
 def retry(
@@ -117,7 +194,7 @@ def explain(out: tyro.conf.Positional[Path], item: tyro.conf.Positional[str], /)
         out: The store.
         item: Its name in the source, or a part of it that only one has.
     """
-    from remind.curation.pipeline import explain as run
+    from remind.curation.explain import explain as run
 
     found = run(out, item)
     print("\n".join([found.item, *(f"  {line}" for line in found.lines)]))
@@ -182,15 +259,17 @@ def prompts(
         sys.exit(QUARANTINED)
 
 
-def _say(report: Any, out: Path) -> None:
+def _say(report: Any, out: Path, again: str = "") -> None:
     """One line, and exit status 3 if something could not be done."""
     print(f"kept {report.kept} clips; dropped {len(report.dropped)} ({report.reasons() or 'nothing'}); "
           f"failed {len(report.failed)} ({report.failures() or 'nothing'}): see {out / 'report.json'}")
     if report.failed:
-        print(f"remind data explain {out} NAME says why; remind data retry {out} tries again", file=sys.stderr)
+        again = again or f"remind data retry {out} tries again"
+        print(f"remind data explain {out} NAME says why; {again}", file=sys.stderr)
         sys.exit(QUARANTINED)
 
 
 DATA_COMMANDS: dict[str, Callable[..., Any]] = {
-    "build": build, "retry": retry, "explain": explain, **STORE_COMMANDS, "taxonomy": taxonomy, "prompts": prompts,
+    "build": build, "retry": retry, "explain": explain, "loops": loops, **STORE_COMMANDS, "taxonomy": taxonomy,
+    "prompts": prompts,
 }  # fmt: skip

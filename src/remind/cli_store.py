@@ -147,9 +147,9 @@ def release(
 
 
 def takedown(store: tyro.conf.Positional[Path], listed: tyro.conf.Positional[Path], /) -> None:
-    """Remove clips from a store for good.
+    """Remove clips from a store for good. Later builds of it leave them out.
 
-    Latents made of it must be built again; `remind data build` would bring them back, so take the videos away too.
+    Latents made of it must be built again.
 
     Args:
         store: The store.

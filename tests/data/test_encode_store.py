@@ -20,7 +20,7 @@ from remind.models.umt5 import UMT5Encoder
 from remind.models.vae import WanVAE
 from remind.prompt_schedule import chunk_prompts
 from remind.recipes.arms import arm_settings
-from remind.training.config import TrainConfig
+from remind.training.config import DataPart, TrainConfig
 from remind.training.data_source import open_data
 from tests.data.make_store import FRAMES, HW, damage, make_store
 from tests.make_memory import TINY
@@ -59,8 +59,9 @@ def test_a_run_reads_what_the_encoders_give_live(request_: EncodeRequest) -> Non
     assert again[3].startswith(f"embedded 0, kept {count}")
 
     model = replace(TINY, text_dim=TEXT_DIM, text_len=512)
-    config = TrainConfig("by_hand", "remind", model, HW, FRAMES, batch_size=2, bank_size=0, data=request_.store,
-                         latents=request_.out, encoders="wan", **arm_settings("remind"))  # fmt: skip
+    config = TrainConfig("by_hand", "remind", model, HW, FRAMES, batch_size=2, bank_size=0,
+                         data=(DataPart(request_.store, latents=request_.out),), encoders="wan",
+                         **arm_settings("remind"))  # fmt: skip
     source = open_data(config, QUIET, workers=0)
     vae = WanVAE.from_pretrained(request_.vae)  # type: ignore[arg-type]
     text = UMT5Encoder.from_pretrained(request_.text, dtype=torch.bfloat16)  # type: ignore[arg-type]

@@ -221,6 +221,9 @@ def test_a_world_bank_of_some_families_and_interruptions_has_no_others(tmp_path:
     captions = source.mixture.banks[0].captions
     assert [" train" in caption for caption in captions] == [False, True] * 3
     assert opened(replace(few, world_families=()), tmp_path).facts["sha256"] != source.facts["sha256"]
+    held = source.held_out
+    assert held is not None
+    assert {held[i].recipe.kind for i in range(4)} == {"occluder"}  # what is validated on is of the same world
 
 
 # --- the record ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from remind.data.clip_store import ClipStore
 from remind.data.encoded_pair import LatentEncoder
 from remind.data.latent_build import build_latents, plan_latents
 from remind.data.latent_cache import LatentDtype, LatentSpec
-from remind.data.quarantine import Quarantine
+from remind.data.quarantine import QUARANTINE_NAME, Quarantine
 from remind.data.text_build import build_text, missing_prompts, store_prompts
 from remind.data.text_cache import TEXT_FOLDER
 from remind.errors import InputError
@@ -69,7 +69,7 @@ def encode_store(request: EncodeRequest, console: Console, *, dry_run: bool = Fa
     """
     if request.text_batch < 1:
         raise InputError("a batch of prompts holds one or more", got=request.text_batch, expected="at least 1")
-    store, listed = ClipStore.open(request.store), Quarantine(request.store / "quarantine.json")
+    store, listed = ClipStore.open(request.store), Quarantine(request.store / QUARANTINE_NAME)
     spec = LatentSpec(variants=request.variants, seed=request.seed, dtype=request.dtype)
     failed = _latents(request, store, spec, listed, console, dry_run=dry_run)
     if request.text is not None:

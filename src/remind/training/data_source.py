@@ -100,7 +100,7 @@ def open_data(
             bank = MemoryBank.world(spec, codec, text, workers=max(1, workers), cache_dir=cache_dir, progress=report)
         seeds = VALIDATION_SEEDS[: max(1, config.validation.clips)]
         trained.append(bank)
-        held_out.append(RenderedWorld(seeds, codec, text, hw=config.hw, num_frames=config.num_frames))
+        held_out.append(RenderedWorld(seeds, codec, text, spec))
         weights.append(config.world_share if stores else 1.0)
         held_out_weights.append(weights[0])
         world = {"clips": len(bank), "first_seed": spec.first_seed, "content": bank.content,

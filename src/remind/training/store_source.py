@@ -25,7 +25,7 @@ from remind.data.held_out import held_out_clips
 from remind.data.kept_pairs import KeptPairs, pair_bytes
 from remind.data.latent_cache import CachedPairs, LatentCache
 from remind.data.memory_sample import Progress as Report
-from remind.data.quarantine import Quarantine
+from remind.data.quarantine import QUARANTINE_NAME, Quarantine
 from remind.data.store_fit import check_fit
 from remind.data.text_build import store_prompts
 from remind.data.text_cache import CachedText
@@ -52,7 +52,7 @@ class StoreSource:
         self.path, self.latents, self.text = part.store, part.latents, text
         path = part.store
         self.store = ClipStore.open(path)
-        self.quarantined = sorted(set(Quarantine(path / "quarantine.json").read()) & set(self.store.clip_ids))
+        self.quarantined = sorted(set(Quarantine(path / QUARANTINE_NAME).read()) & set(self.store.clip_ids))
         held_out = held_out_clips(self.store)
         ids = [clip_id for clip_id in self.store.clip_ids if clip_id not in set(self.quarantined)]
         self.trained = [clip_id for clip_id in ids if clip_id not in held_out]
@@ -83,7 +83,7 @@ class StoreSource:
         """Some clips as samples; with a console, what stays in memory is read now."""
         wanted = set(clips)
         skip = [clip_id for clip_id in self.store.clip_ids if clip_id not in wanted]
-        dataset = StoreDataset(self.pairs, self.text, quarantine=Quarantine(self.path / "quarantine.json"), skip=skip)
+        dataset = StoreDataset(self.pairs, self.text, quarantine=Quarantine(self.path / QUARANTINE_NAME), skip=skip)
         if console is not None and self.read == "memory":
             with progress_report(f"reading {self.path.name}", console) as report:
                 for index in range(len(dataset)):
