@@ -42,7 +42,7 @@ from remind.training.trainer import Trainer
 STEPS = 2  # the first has no optimiser states yet
 
 
-def shape(*, dim: int = 128, layers: int = 6, px: int = 32, frames: int = 81, batch: int = 8, kernel: str = "prefix",
+def shape(*, dim: int = 128, layers: int = 6, px: int = 32, frames: int = 81, batch: int = 6, kernel: str = "prefix",
           regime: str = "all_history", execution: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
     """nano with other numbers and one regime; in all but V2V every step has the largest plan there is."""
     nano = recipe("nano")
@@ -53,7 +53,7 @@ def shape(*, dim: int = 128, layers: int = 6, px: int = 32, frames: int = 81, ba
 
 
 RECOMPUTE = {"recompute": True}
-WIDE: dict[str, Any] = {"dim": 256, "layers": 4, "px": 64, "batch": 4, "optimizer": "adamw"}
+WIDE: dict[str, Any] = {"dim": 256, "layers": 3, "px": 64, "batch": 3, "optimizer": "adamw"}
 HEAVY: dict[str, Any] = {"dim": 384, "layers": 4, "batch": 2, "optimizer": "adamw"}  # weights outweigh activations
 MUON: dict[str, Any] = {**HEAVY, "optimizer": "muon"}
 SHAPES: dict[str, tuple[int, TrainConfig]] = {
@@ -70,7 +70,7 @@ SHAPES: dict[str, tuple[int, TrainConfig]] = {
     "heavy, two ranks": (2, shape(**HEAVY)),
     "heavy, Muon, two ranks": (2, shape(**MUON)),
     "heavy, two replicas": (2, shape(**HEAVY, execution={"replicate": 2})),
-    "wide, two share tokens": (2, shape(**WIDE, execution={"sequence_parallel": 2})),
+    "wide, two share tokens": (2, shape(**WIDE | {"batch": 2}, execution={"sequence_parallel": 2})),
 }
 
 

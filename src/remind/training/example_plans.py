@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def example_plans(config: TrainConfig, *, draws: int = DRAWS, seed: int = 0) -> 
         InputError: clips too short to be interrupted.
     """
     rng = np.random.default_rng([seed, 9])
-    groups = [_graphs(config, rng) for _ in range(draws)]
+    groups = _example_graphs(config.num_frames, min(group_size(config), _LARGEST_GROUP), draws, seed)
     found = []
     for name, share in regime_shares(config.curriculum).items():
         plans = []
@@ -84,8 +84,10 @@ def regime_shares(curriculum: Curriculum, *, points: int = 200) -> dict[RegimeNa
     return {name: share for name, share in shares.items() if share > 0}
 
 
-def _graphs(config: TrainConfig, rng: np.random.Generator) -> Sequence[FrameGraph]:
-    size = min(group_size(config), _LARGEST_GROUP)
-    kinds = [HIDING_KINDS[i] for i in rng.integers(len(HIDING_KINDS), size=size)]
-    recipes = [sample_recipe(kind, config.num_frames, rng) for kind in kinds]
-    return [FrameGraph(recipe.schedule(config.num_frames)) for recipe in recipes]
+@lru_cache(maxsize=8)
+def _example_graphs(num_frames: int, group: int, draws: int, seed: int) -> list[list[FrameGraph]]:
+    """So many groups of graphs."""
+    rng = np.random.default_rng([seed, 10])
+    kinds = rng.integers(len(HIDING_KINDS), size=(draws, group))
+    return [[FrameGraph(sample_recipe(HIDING_KINDS[kind], num_frames, rng).schedule(num_frames)) for kind in row]
+            for row in kinds]  # fmt: skip
