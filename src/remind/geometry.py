@@ -175,15 +175,24 @@ def crop_intrinsics(intrinsics_px: Float[Tensor, "t 4"], *, left_px: Tensor, top
     return intrinsics_px - shift
 
 
+def cover_crop(from_hw: tuple[int, int], to_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How a picture comes to another shape: the size it is scaled to so that it covers `to_hw`, and the top left corner
+    of its middle, which is kept.
+
+    Our choice: corners are even. H.264 keeps one colour for two by two pixels, and such a crop leaves them whole.
+    """
+    scale = max(to_hw[0] / from_hw[0], to_hw[1] / from_hw[1])
+    height, width = (max(to, round(side * scale)) for to, side in zip(to_hw, from_hw, strict=True))
+    return (height, width), ((height - to_hw[0]) // 4 * 2, (width - to_hw[1]) // 4 * 2)
+
+
 def cover_intrinsics(
     intrinsics_px: Float[Tensor, "t 4"], *, from_hw: tuple[int, int], to_hw: tuple[int, int]
 ) -> Float[Tensor, "t 4"]:
-    """Intrinsics after a picture is scaled to cover `to_hw` and its centre cropped, as `data.video_io` does it."""
-    scale = max(to_hw[0] / from_hw[0], to_hw[1] / from_hw[1])
-    height, width = (max(to, round(side * scale)) for to, side in zip(to_hw, from_hw, strict=True))
-    scaled = rescale_intrinsics(intrinsics_px, from_hw=from_hw, to_hw=(height, width))
-    corner = torch.tensor([(width - to_hw[1]) // 2, (height - to_hw[0]) // 2], dtype=intrinsics_px.dtype)
-    left, top = corner.expand(len(intrinsics_px), 2).unbind(-1)
+    """Intrinsics after a picture is scaled to cover `to_hw` and its middle kept, as `cover_crop` says."""
+    covering, corner = cover_crop(from_hw, to_hw)
+    scaled = rescale_intrinsics(intrinsics_px, from_hw=from_hw, to_hw=covering)
+    top, left = torch.tensor(corner, dtype=intrinsics_px.dtype).expand(len(intrinsics_px), 2).unbind(-1)
     return crop_intrinsics(scaled, left_px=left, top_px=top)
 
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from remind.data.video_io.yuv import EXACT
+
 
 def moving_square(
     num_frames: int, hw: tuple[int, int] = (48, 64), *, seed: int = 0
@@ -41,6 +43,7 @@ def write(
     rotation_deg: int = 0,
     pixel_aspect: Fraction | None = None,
     audio: bool = False,
+    matrix: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Encode frames into any container that the name asks for.
@@ -48,6 +51,7 @@ def write(
     Args:
         pts: one per frame, in `time_base`; None for a constant rate.
         rotation_deg: of the display matrix, counterclockwise.
+        matrix: declared, and used, to make YUV of RGB, as its number in H.273; None declares none and uses BT.601.
     """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
@@ -58,9 +62,13 @@ def write(
             stream.set_display_rotation(rotation_deg)
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if matrix is not None:
+            stream.codec_context.colorspace = matrix
         sound = container.add_stream("aac", rate=16000) if audio else None
         for i, image in enumerate(rgb.numpy()):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            if matrix is not None:
+                frame = frame.reformat(format=pix_fmt, dst_colorspace=5 if matrix == 6 else matrix, interpolation=EXACT)
             frame.pts = i if pts is None else pts[i]
             frame.time_base = Fraction(1, fps) if time_base is None else time_base
             container.mux(stream.encode(frame))

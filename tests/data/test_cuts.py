@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scenedetect.detectors import ContentDetector
 from torch.nn.functional import interpolate
 
 from remind.data.cuts import THUMBNAIL_PX, CutDetector, find_soft_transition
@@ -40,6 +42,24 @@ def test_a_lower_threshold_finds_more(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", torch.cat([moving_square(20), brighter]))
     assert cuts(path) == []
     assert len(cuts(path, threshold=5.0)) >= 1
+
+
+def scores(detector: object, thumbnails: list[np.ndarray]) -> list[float]:
+    return [detector._calculate_frame_score(None, t[..., ::-1].copy()) for t in thumbnails]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["nasa_13013.mp4", "mammoth_81.mp4"])
+def test_the_score_is_pyscenedetects_own(real_videos: Path, name: str) -> None:
+    thumbnails = [p.thumbnail(THUMBNAIL_PX) for p in decode(real_videos / name)]
+    ours, theirs = CutDetector(27.0)._detector, ContentDetector(threshold=27.0, min_scene_len=0)
+    assert type(ours) is not ContentDetector
+    assert scores(ours, thumbnails) == scores(theirs, thumbnails)
+
+
+def test_pictures_of_another_size_begin_a_shot() -> None:
+    detector = CutDetector(27.0)
+    wide, tall = moving_square(2, (48, 64)).numpy(), moving_square(2, (64, 48)).numpy()
+    assert [detector.is_cut(t) for t in (wide[0], wide[1], tall[0], tall[1])] == [False, False, True, False]
 
 
 def test_a_missing_detector_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

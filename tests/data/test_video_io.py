@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from remind.data import video_io
 from remind.data.video_io import (
     VideoLimits,
     check_writable,
@@ -21,6 +20,7 @@ from remind.data.video_io import (
     read_clip,
     sample,
     write_video,
+    writing,
 )
 from remind.errors import InputError, VideoError
 from tests.data.make_video import moving_square, write, write_audio_only
@@ -290,7 +290,7 @@ def test_a_key_frame_every_eight() -> None:
 def test_unwritable_outputs_are_found_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_io, "encode_mp4", lambda *args, **kwargs: pytest.fail("began to encode"))
+    monkeypatch.setattr(writing, "encode_mp4", lambda *args, **kwargs: pytest.fail("began to encode"))
     (tmp_path / "folder.mp4").mkdir()
     for path, line in [
         (tmp_path / "absent" / "out.mp4", "cannot write the video"),

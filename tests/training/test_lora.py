@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from remind.data.mixture import Mixture
 from remind.errors import InputError
+from remind.models.checkpoint import save_checkpoint
 from remind.models.config import DiTConfig
 from remind.models.dit import CausalVideoDiT
+from remind.training.config import Execution, TrainConfig
+from remind.training.distributed import Ranks
 from remind.training.lora import LoraOptions, add_lora, merge, merged_state, trained_names
+from remind.training.trainer import Trainer
 
-from ..make_memory import TINY, filled_model, random_cameras
+from ..make_memory import TINY, filled_model, random_bank, random_cameras
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = LoraOptions(rank=4, alpha=6.0)
@@ -87,6 +92,39 @@ def test_a_gathered_state_merges_to_the_same_bits() -> None:
     assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in merged_state(plain).items())
 
 
+def test_adapters_go_on_with_the_base_that_they_began_with_and_no_other(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    save_checkpoint(base, TINY, filled_model().state_dict(), {})
+    config = TrainConfig(
+        recipe="by_hand", arm="remind", model=TINY, hw=(16, 16), num_frames=57, steps=3, batch_size=2, warmup_steps=0,
+        init_from=str(base), lora=OPTIONS, execution=Execution(workers=0),
+    )  # fmt: skip
+
+    def trainer() -> Trainer:
+        return Trainer(config, Mixture([random_bank(4)], [1.0], config.seed), Ranks(torch.device("cpu")))
+
+    first = trainer()
+    losses = [record["loss"] for record in first.steps()]
+    begun = trainer()
+    next(begun.steps())
+    checkpoint = begun.save(tmp_path / "run")
+    stored = (checkpoint / "state.json").read_text()
+    assert "self_attn.q.lora_A" in stored
+    assert "camera_value.feature" in stored
+    assert "base_layer" not in stored  # nor any other frozen weight
+    assert "patch_embedding" not in stored
+    again = trainer()
+    again.resume(checkpoint)
+    assert [record["loss"] for record in again.steps()] == losses[1:]
+    exact = again.averaged_weights()
+    assert all(torch.equal(tensor, exact[name]) for name, tensor in first.averaged_weights().items())
+    CausalVideoDiT(TINY).load_state_dict(exact)
+
+    save_checkpoint(base, TINY, filled_model(seed=1).state_dict(), {})
+    with pytest.raises(InputError, match=r"trained on another base; got .*base, changed"):
+        trainer().resume(checkpoint)
+
+
 def test_bfloat16_weights_are_merged_in_float32() -> None:
     _, model = trained_model()
     low = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
@@ -142,8 +180,10 @@ import sys
 import torch
 import remind.training.lora
 assert not {"peft", "transformers"} & set(sys.modules)
+from dataclasses import replace
+from tests.make_memory import TINY
 from tests.training.test_lora import run, trained_model
-_, model = trained_model()
+_, model = trained_model(replace(TINY, num_layers=1), steps=1)
 expected = run(model)
 model.checkpoint_blocks = True
 model.compile_blocks(backend="aot_eager")

@@ -6,6 +6,7 @@ import json
 import logging
 import resource
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -208,6 +209,7 @@ def test_wandb_offline_keeps_all_in_the_run_folder_and_no_secret(
         tracker.scalars(step + 1, {"flow/role/recovery": 0.25})
         tracker.picture(step + 1, "clip 0", PICTURE)
         tracker.close()
+        time.sleep(1.1)  # W&B names its folders by the second
     run_id = json.loads((tmp_path / "wandb-run.json").read_text())["id"]
     records = list(tmp_path.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
     assert len(records) == 2

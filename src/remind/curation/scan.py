@@ -14,18 +14,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from remind.data.cuts import THUMBNAIL_PX, CutDetector, find_soft_transition
 from remind.data.cuts_transnet import transnet_cuts
 from remind.data.motion import measure_motion
 from remind.data.optical_flow import measure_flow
-from remind.data.video_io import Picture, VideoLimits, decode, probe
+from remind.data.video_io import Picture, VideoLimits, YuvFrames, empty_planes, open_video
 
 _AFTER_FADE_S = 0.5  # from the middle of a soft transition to the next window: most are over by then
 
-Frames = UInt8[Tensor, "t h w 3"]
 CutDetectorName = Literal["content", "transnetv2"]
 
 
@@ -102,52 +99,60 @@ class Scan:
 
 
 class _Shot:
-    """The clock of one shot and the frames of the window that is being filled."""
+    """The clock of one shot and the frames of the window that is being filled.
 
-    def __init__(self, number: int, start_pts: int, time_base: Fraction, options: ScanOptions):
+    Args:
+        room: for the pictures of one window; one after the other uses it.
+    """
+
+    def __init__(self, number: int, start_pts: int, time_base: Fraction, options: ScanOptions, room: YuvFrames):
         self.number, self.start_pts, self.options, self.time_base = number, start_pts, options, time_base
         self.num_pictures, self.num_windows, self.tick = 0, 0, 0
         self.shown: Picture | None = None
         self._small: np.ndarray | None = None
-        self._rgb: np.ndarray | None = None
+        self._room, self._is_in_room = room, False
         self._pts_per_tick = 1 / (time_base * options.fps)
-        self.frames: list[tuple[int, np.ndarray, np.ndarray]] = []  # of each tick: pts, picture, thumbnail
+        self.frames: list[tuple[int, np.ndarray]] = []  # of each tick: pts and thumbnail
 
     def show(self, picture: Picture, thumbnail: np.ndarray) -> None:
-        self.shown, self._small, self._rgb = picture, thumbnail, None
+        self.shown, self._small, self._is_in_room = picture, thumbnail, False
         self.num_pictures += 1
 
-    def until(self, pts: int) -> Iterator[Frames]:
+    def until(self, pts: int) -> Iterator[YuvFrames]:
         """Go on to this time, the present picture on screen; whole windows come out as they fill."""
         per_tick, elapsed = self._pts_per_tick, pts - self.start_pts
         while self.shown is not None and self.tick * per_tick.numerator < elapsed * per_tick.denominator:
-            if self._rgb is None:
-                self._rgb = self.shown.rgb(self.options.hw)
+            place, planes = len(self.frames), self._room.planes
+            if self._is_in_room and place:
+                planes[place] = planes[place - 1]
+            else:
+                self.shown.write_yuv(self.options.hw, planes[place])
+            self._is_in_room = True
             assert self._small is not None
-            self.frames.append((self.shown.pts, self._rgb, self._small))
+            self.frames.append((self.shown.pts, self._small))
             self.tick += 1
             if len(self.frames) == self.options.num_frames:
                 self.num_windows += 1
-                yield torch.from_numpy(np.stack([rgb for _, rgb, _ in self.frames]))
+                yield self._room
 
     def next_window(self, first: int) -> None:
         """Drop the first frames of the window that was filled."""
+        kept = len(self.frames) - first
+        self._room.planes[:kept] = self._room.planes[first : first + kept]
         del self.frames[:first]
 
 
 def scan(
-    path: Path, options: ScanOptions, each: Callable[[Window, Frames], None] | None = None
+    path: Path, options: ScanOptions, each: Callable[[Window, YuvFrames], None] | None = None
 ) -> Scan:
     """Find and measure all windows of a file.
 
     Args:
-        each: called with every window and its pictures at `options.hw` while they are in memory.
+        each: called with every window and its pictures at `options.hw`, which are gone when it returns.
 
     Raises:
         VideoError: a file that does not decode to its end.
     """
-    info = probe(path, limits=options.limits)
-    time_base = info.time_base
     detect = _cut_detector(path, options)
     windows: list[Window] = []
     short: list[ShortShot] = []
@@ -156,11 +161,11 @@ def scan(
 
     def advance(pts: int) -> None:
         assert shot is not None
-        for rgb in shot.until(pts):
+        for pictures in shot.until(pts):
             window, used = _measure(shot, len(windows), options)
             windows.append(window)
             if each is not None:
-                each(window, rgb)
+                each(window, pictures)
             shot.next_window(used)
 
     def close(pts: int) -> None:
@@ -168,19 +173,23 @@ def scan(
         if not shot.num_windows:
             short.append(_short_shot(shot, pts))
 
-    for picture in decode(path, limits=options.limits):
-        thumbnail = picture.thumbnail(THUMBNAIL_PX)
-        is_cut = detect(picture, thumbnail)
-        if shot is not None:
-            advance(picture.pts)
-        if is_cut or shot is None:
-            if shot is None:
-                first_pts = picture.pts
-            else:
-                close(picture.pts)
-            shot = _Shot(0 if shot is None else shot.number + 1, picture.pts, time_base, options)
-        shot.show(picture, thumbnail)
-        end_pts = picture.pts + picture.duration
+    with open_video(path, limits=options.limits) as video:
+        info = video.info
+        room = YuvFrames(empty_planes(options.num_frames, options.hw), options.hw, video.matrix)
+        for picture in video.pictures:
+            thumbnail = picture.thumbnail(THUMBNAIL_PX)
+            is_cut = detect(picture, thumbnail)
+            if shot is not None:
+                advance(picture.pts)
+            if is_cut or shot is None:
+                if shot is None:
+                    first_pts = picture.pts
+                else:
+                    close(picture.pts)
+                number = 0 if shot is None else shot.number + 1
+                shot = _Shot(number, picture.pts, info.time_base, options, room)
+            shot.show(picture, thumbnail)
+            end_pts = picture.pts + picture.duration
     if shot is not None:
         advance(end_pts)
         close(end_pts)
@@ -201,8 +210,8 @@ def _measure(shot: _Shot, number: int, options: ScanOptions) -> tuple[Window, in
 
     Measured on thumbnails, so that what is kept does not depend on the size of the clips.
     """
-    pts = [at for at, _, _ in shot.frames]
-    small = torch.from_numpy(np.stack([thumbnail for _, _, thumbnail in shot.frames]))
+    pts = [at for at, _ in shot.frames]
+    small = torch.from_numpy(np.stack([thumbnail for _, thumbnail in shot.frames]))
     faded = find_soft_transition(small, float(options.fps))
     used = len(pts) if faded is None else min(len(pts), faded + 1 + round(_AFTER_FADE_S * options.fps))
     scores = asdict(measure_motion(small)) | asdict(measure_flow(small, float(options.fps)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -9,29 +10,61 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from remind.clip import Cameras
-from remind.curation.scan import Frames, ScanOptions, Window
-from remind.data.video_io import sample
+from remind.curation.scan import ScanOptions, Window
+from remind.data.video_io import Picture, YuvFrames, empty_planes, shown
 from remind.errors import VideoError
 from remind.geometry import anchor
 
 
-def read_window(path: Path, window: Window, options: ScanOptions) -> Frames:
-    """The pictures of a window, bit for bit those that the scan saw.
+def read_window(path: Path, window: Window, options: ScanOptions) -> UInt8[Tensor, "t h w 3"]:
+    """The pictures of a window as RGB.
 
     Raises:
         VideoError: a file that is not what was scanned.
     """
-    ticks = sample(path, fps=options.fps, hw=options.hw, start_pts=window.shot_start_pts,
-                   first_tick=window.first_tick, limits=options.limits)  # fmt: skip
-    frames = list(islice(ticks, options.num_frames))
-    if len(frames) != options.num_frames or (frames[0].pts, frames[-1].pts) != (window.start_pts, window.stop_pts):
-        raise VideoError(f"{path.name}: not the file that was scanned", got=f"{len(frames)} frames",
+    frames: list[np.ndarray] = []
+    last: Picture | None = None
+    for picture in _pictures(path, window, options):
+        frames.append(frames[-1] if picture is last else picture.rgb(options.hw))
+        last = picture
+    return torch.from_numpy(np.stack(frames))
+
+
+def read_window_yuv(path: Path, window: Window, options: ScanOptions) -> YuvFrames:
+    """The pictures of a window, bit for bit those that the scan saw.
+
+    Raises:
+        VideoError: as `read_window`.
+    """
+    planes = empty_planes(options.num_frames, options.hw)
+    last: Picture | None = None
+    for number, picture in enumerate(_pictures(path, window, options)):
+        if picture is last:
+            planes[number] = planes[number - 1]
+        else:
+            picture.write_yuv(options.hw, planes[number])
+        last = picture
+    assert last is not None
+    return YuvFrames(planes, options.hw, last.scaler.matrix)
+
+
+def _pictures(path: Path, window: Window, options: ScanOptions) -> Iterator[Picture]:
+    """What is shown at each tick of a window."""
+    ticks = shown(path, fps=options.fps, start_pts=window.shot_start_pts, first_tick=window.first_tick,
+                  limits=options.limits)  # fmt: skip
+    found, last = 0, None
+    for picture in islice(ticks, options.num_frames):
+        if found == 0 and picture.pts != window.start_pts:
+            break
+        found, last = found + 1, picture
+        yield picture
+    if found != options.num_frames or last is None or last.pts != window.stop_pts:
+        raise VideoError(f"{path.name}: not the file that was scanned", got=f"{found} frames",
                          expected=f"{options.num_frames} from pts {window.start_pts}", fix="build again")
-    return torch.from_numpy(np.stack([s.rgb for s in frames]))
 
 
 def shown_at(options: ScanOptions, hw: tuple[int, int], side_px: int) -> ScanOptions:

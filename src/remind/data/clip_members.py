@@ -61,7 +61,7 @@ def encode_members(clip: MemoryClip, *, crf: int = 18, rgb_mp4: bytes | None = N
     """
     clean = clip.clean
     members = {
-        "rgb.mp4": rgb_mp4 or encode_mp4(clean.rgb, Fraction(clean.fps).limit_denominator(1001), crf=crf),
+        "rgb.mp4": rgb_mp4 or encode_mp4(clean.rgb, Fraction(clean.fps), crf=crf, effort="fast"),
         "graph.json": write_graph(len(clean), clip.recipe, clip.prompts),
         "event.json": write_record(clip.event),
         "caption.json": write_record(Caption(caption=clean.caption)),

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from remind.clip import Clip
 from remind.data.interrupt import InterruptionRecipe
 from remind.data.memory_sample import MemorySample, Progress, make_sample
 from remind.data.quarantine import exclusive
-from remind.data.world_clips import make_world_clip
+from remind.data.world_clips import HIDING_KINDS, WorldClip, make_world_clip
 from remind.errors import InputError
+from remind.frame_graph import InterruptionKind
 from remind.models.camera_conditions import camera_conditions
 from remind.models.codec import LinearCodec
 from remind.models.text import TextEncoder
@@ -36,17 +37,34 @@ from remind.world import FAMILIES
 
 @dataclass(frozen=True)
 class WorldBankSpec:
-    """What decides the content of a world bank: `size` clips of the seeds from `first_seed` on."""
+    """What decides the content of a world bank: `size` clips of the seeds from `first_seed` on.
+
+    Args:
+        hw: frame size, px.
+        num_frames: pixel frames per clip.
+        families: that scenes are drawn from; none named = all.
+        kinds: that interruptions are drawn from.
+    """
 
     size: int
     hw: tuple[int, int]
     first_seed: int = 0
     num_frames: int = 81
+    # Not in the repr, which is hashed: banks of everything keep the key that they had before there was a choice.
+    families: tuple[str, ...] = field(default=(), repr=False)
+    kinds: tuple[InterruptionKind, ...] = field(default=HIDING_KINDS, repr=False)
+
+    def render(self, seed: int) -> WorldClip:
+        """The clip of a seed; which of the families it shows is a function of the seed."""
+        family = self.families[seed % len(self.families)] if self.families else None
+        return make_world_clip(seed, hw=self.hw, num_frames=self.num_frames, family=family, kinds=self.kinds)
 
     def key(self, codec: LinearCodec) -> str:
         """Hash of this spec, the codec, and one rendered clip of every family: whatever changes pixels, prompts or
         schedules changes the key, and a new comment does not."""
         h = hashlib.sha256(f"{self} {codec.digest}".encode())
+        if self.families or self.kinds != HIDING_KINDS:
+            h.update(f"{self.families} {self.kinds}".encode())
         for i, family in enumerate(sorted(FAMILIES)):
             clip = make_world_clip(i, hw=self.hw, num_frames=self.num_frames, family=family)
             h.update(clip.clean.rgb.numpy().tobytes() + clip.degraded.rgb.numpy().tobytes())
@@ -145,7 +163,7 @@ def _render_block(spec: WorldBankSpec, seeds: range, codec_tensors: dict[str, np
     codec = LinearCodec({k: torch.from_numpy(v) for k, v in codec_tensors.items()})
     rows, recipes, captions = [], [], []
     for seed in seeds:
-        clip = make_world_clip(seed, hw=spec.hw, num_frames=spec.num_frames)
+        clip = spec.render(seed)
         rows.append(_encode_row(clip.clean, clip.degraded, codec))
         recipes.append(clip.recipe.to_json())
         captions.append(clip.clean.caption)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from remind.errors import InputError
@@ -61,13 +61,18 @@ def opencv() -> Any:
     return cv2
 
 
+def luma(rgb: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "t h w"]:
+    """Rec. 709 luma of the sRGB values, 0..255."""
+    return rgb.float() @ torch.tensor([0.2126, 0.7152, 0.0722])
+
+
 def measure_motion(rgb: UInt8[Tensor, "t h w 3"]) -> Motion:
-    """Motion of a window of at least two frames (Rec. 709 luma of the sRGB values)."""
-    luma = rgb.float() @ torch.tensor([0.2126, 0.7152, 0.0722]) / 255
-    lag = min(_AREA_LAG, len(luma) - 1)
-    far = (luma[lag:] - luma[:-lag]).abs().amax(0)
+    """Motion of a window of at least two frames."""
+    seen = luma(rgb) / 255
+    lag = min(_AREA_LAG, len(seen) - 1)
+    far = (seen[lag:] - seen[:-lag]).abs().amax(0)
     return Motion(
-        mean_change=(luma[1:] - luma[:-1]).abs().mean().item(),
+        mean_change=(seen[1:] - seen[:-1]).abs().mean().item(),
         moving_share=(far > _AREA_THRESHOLD).float().mean().item(),
     )
 

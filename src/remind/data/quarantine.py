@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from remind.errors import InputError
 from remind.whole_file import whole_file
 
+QUARANTINE_NAME = "quarantine.json"  # beside a store's index
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)

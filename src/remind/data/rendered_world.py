@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from remind.data.encoded_pair import encode_track
+from remind.data.memory_bank import WorldBankSpec
 from remind.data.memory_sample import MemorySample, make_sample
-from remind.data.world_clips import make_world_clip
 from remind.models.codec import LinearCodec
 from remind.models.text import TextEncoder
 
@@ -16,12 +16,11 @@ class RenderedWorld(Sequence[MemorySample]):
 
     Args:
         seeds: of the clips.
-        hw: frame size, px.
-        num_frames: pixel frames per clip.
+        like: the bank whose size, length, families and interruptions they share.
     """
 
-    def __init__(self, seeds: range, codec: LinearCodec, text: TextEncoder, *, hw: tuple[int, int], num_frames: int):
-        self.seeds, self.codec, self.text, self.hw, self.num_frames = seeds, codec, text, hw, num_frames
+    def __init__(self, seeds: range, codec: LinearCodec, text: TextEncoder, like: WorldBankSpec):
+        self.seeds, self.codec, self.text, self.like = seeds, codec, text, like
         self._kept: dict[int, MemorySample] = {}
 
     def __len__(self) -> int:
@@ -35,9 +34,9 @@ class RenderedWorld(Sequence[MemorySample]):
         return self._kept[index]
 
     def _render(self, seed: int) -> MemorySample:
-        clip = make_world_clip(seed, hw=self.hw, num_frames=self.num_frames)
+        clip = self.like.render(seed)
         clean, degraded = encode_track(clip.clean, self.codec), encode_track(clip.degraded, self.codec)
         row = {"clean": clean.latents, "degraded": degraded.latents,
                "clean_cameras": clean.cameras, "degraded_cameras": degraded.cameras,
                "clean_valid": clean.valid, "degraded_valid": degraded.valid}  # fmt: skip
-        return make_sample(row, clip.recipe, clip.clean.caption, self.num_frames, self.text)
+        return make_sample(row, clip.recipe, clip.clean.caption, self.like.num_frames, self.text)

@@ -33,6 +33,7 @@ from remind.models.kv_cache import StreamingKVCache
 from remind.models.norms import GELU, gated, modulated
 from remind.models.pm_rope import position_rotors
 from remind.models.self_attention import SelfAttention
+from remind.models.sequence_parallel import SequenceParallel
 
 
 class Block(nn.Module):
@@ -60,12 +61,16 @@ class Block(nn.Module):
         mask: ChunkMask | BlockMask | None,
         cache: tuple[StreamingKVCache, int] | None,
         lse: list[Tensor] | None,
+        sequence_parallel: SequenceParallel | None = None,
     ) -> Float[Tensor, "b t l d"]:
         """`text` is embedded text, or keys and values of this layer that were computed before."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.modulation.float() + time_modulation)[
             :, :, None
         ].unbind(3)
-        x = gated(x, self.self_attn(modulated(x, shift, scale, self.eps), rotors, cameras, mask, cache, lse), gate)
+        attended = self.self_attn(
+            modulated(x, shift, scale, self.eps), rotors, cameras, mask, cache, lse, sequence_parallel
+        )
+        x = gated(x, attended, gate)
         context = self.cross_attn.keys_values(text) if isinstance(text, Tensor) else text
         x = x + self.cross_attn(self.norm3(x), context, text_of_chunk).type_as(x)
         return gated(x, self.ffn(modulated(x, ffn_shift, ffn_scale, self.eps)), ffn_gate)
@@ -91,12 +96,15 @@ class CausalVideoDiT(nn.Module):
 
     Attributes:
         checkpoint_blocks: recompute each block in the backward pass instead of keeping its activations.
+        sequence_parallel: the ranks that share the tokens of a pass, each given its `band` of the latents and giving
+            its band of the velocity; None = this process alone. For training: no cache.
     """
 
     def __init__(self, config: DiTConfig):
         super().__init__()
         self.config = config
         self.checkpoint_blocks = False
+        self.sequence_parallel: SequenceParallel | None = None
         rows, columns = config.patch_hw
         self.patch_embedding = nn.Conv3d(
             config.in_channels, config.dim, kernel_size=(1, rows, columns), stride=(1, rows, columns)
@@ -162,6 +170,9 @@ class CausalVideoDiT(nn.Module):
         config = self.config
         _, t, _, h, w = latents.shape
         rows, columns = config.patch_hw
+        sharing = self.sequence_parallel
+        if sharing is not None:
+            sharing.check(config, (h, w), remembers=cache is not None or return_lse)
         self._check(latents, sigmas, positions, text, cameras, cache, camera_valid)
         num_chunks = t // LATENTS_PER_CHUNK
         grid_hw = (h // rows, w // columns)
@@ -169,7 +180,8 @@ class CausalVideoDiT(nn.Module):
         patches = rearrange(latents, "b t c (y p) (x q) -> b t (y x) (c p q)", p=rows, q=columns)
         x = linear(patches.to(self.dtype), self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
         x = x.to(self.dtype)  # autocast must not make the residual stream bfloat16
-        rotors = position_rotors(positions, grid_hw, config)[:, :, :, None]
+        grid_start = (0, 0) if sharing is None else sharing.grid_start(grid_hw)
+        rotors = position_rotors(positions, grid_hw, config, grid_start)[:, :, :, None]
         time, time_modulation = self._time(sigmas)
         if text_of_chunk is None:
             num_texts = text.num_texts if isinstance(text, PromptContext) else text.shape[1] if text.ndim == 4 else 1
@@ -184,14 +196,15 @@ class CausalVideoDiT(nn.Module):
         mask: ChunkMask | BlockMask | None = None
         if cache is None and attention != "bidirectional":
             chosen = ChunkMask.causal(num_chunks) if isinstance(attention, str) else attention
-            mask = chosen.prepare(LATENTS_PER_CHUNK * grid_hw[0] * grid_hw[1], x.device)
+            tokens = grid_hw[0] * grid_hw[1] * (1 if sharing is None else sharing.size)
+            mask = chosen.prepare(LATENTS_PER_CHUNK * tokens, x.device)
         lse: list[Tensor] | None = [] if return_lse else None
         for layer, block in enumerate(self.blocks):
             run = partial(checkpoint, block, use_reentrant=False) if self.checkpoint_blocks else block
             x = run(
                 x, time_modulation, rotors, conditions,
                 text.layers[layer] if isinstance(text, PromptContext) else context,
-                text_of_chunk, mask, None if cache is None else (cache, layer), lse,
+                text_of_chunk, mask, None if cache is None else (cache, layer), lse, sharing,
             )
         out = self.head(x, time)
         velocity = rearrange(

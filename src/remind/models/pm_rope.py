@@ -20,13 +20,17 @@ from remind.models.config import DiTConfig
 
 
 def position_rotors(
-    positions: Float[Tensor, "b t"], grid_hw: tuple[int, int], config: DiTConfig
+    positions: Float[Tensor, "b t"],
+    grid_hw: tuple[int, int],
+    config: DiTConfig,
+    grid_start: tuple[int, int] = (0, 0),
 ) -> Complex[Tensor, "b t l p"]:
     """exp(i phase) of every token, phases computed in float64 from original positions (no table, no limit).
 
     Args:
         positions: original time of each latent frame.
         grid_hw: tokens per latent frame, height and width.
+        grid_start: row and column of the first of them, where they are a part of the frame.
     """
     device = positions.device
 
@@ -38,8 +42,10 @@ def position_rotors(
     b, t = positions.shape
     rows, columns = grid_hw
     time = phases(positions, pairs_t)[:, :, None, None].expand(b, t, rows, columns, pairs_t)
-    row = config.rope_grid_scale * torch.arange(rows, dtype=torch.float64, device=device)
-    column = config.rope_grid_scale * torch.arange(columns, dtype=torch.float64, device=device)
+    row, column = (
+        config.rope_grid_scale * torch.arange(start, start + size, dtype=torch.float64, device=device)
+        for start, size in zip(grid_start, grid_hw, strict=True)
+    )
     height = phases(row, pairs_h)[None, None, :, None].expand(b, t, rows, columns, -1)
     width = phases(column, pairs_w)[None, None, None].expand(b, t, rows, columns, -1)
     angle = torch.cat([time, height, width], -1).flatten(2, 3)

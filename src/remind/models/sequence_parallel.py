@@ -63,7 +63,7 @@ class SequenceParallel:
     def grid_start(self, band_grid_hw: tuple[int, int]) -> tuple[int, int]:
         """Row and column of the band's first token in the whole grid."""
         rows, columns = band_grid_hw
-        return (0, 0) if self.axis == "rows" else (0, self.rank * columns)
+        return (self.rank * rows, 0) if self.axis == "rows" else (0, self.rank * columns)
 
     def check(self, config: DiTConfig, band_hw: tuple[int, int], *, remembers: bool) -> None:
         """Whether a model of this config can run over this band.
@@ -102,7 +102,7 @@ def band_axis(config: DiTConfig, latent_hw: tuple[int, int], size: int) -> Axis:
     good = [n for n in range(1, heads + 1) if heads % n == 0 and (rows % n == 0 or columns % n == 0)]
     raise InputError("neither rows nor columns of tokens divide among the sequence-parallel ranks",
                      got=f"{rows} x {columns} tokens, {size} ranks", expected=f"one of {good} ranks",
-                     fix="change execution.sequence-parallel")
+                     fix="change --execution.sequence-parallel")
 
 
 def band(x: Shaped[Tensor, "*b h w"], sequence_parallel: SequenceParallel | None) -> Shaped[Tensor, "*b y x"]:
@@ -155,5 +155,5 @@ def _check_heads(config: DiTConfig, size: int) -> int:
         good = [n for n in range(1, heads + 1) if heads % n == 0]
         raise InputError("attention heads do not divide among the sequence-parallel ranks",
                          got=f"{heads} heads, {size} ranks", expected=f"one of {good} ranks",
-                         fix="change execution.sequence-parallel")
+                         fix="change --execution.sequence-parallel")
     return heads

@@ -47,7 +47,12 @@ class WordHashEncoder:
 
     def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "b s d"]:
         out = np.zeros((len(prompts), self.text_len, self.dim), dtype=np.float32)
+        rows: dict[str, int] = {}  # most chunks of a clip share a prompt
         for row, prompt in enumerate(prompts):
+            if prompt in rows:
+                out[row] = out[rows[prompt]]
+                continue
+            rows[prompt] = row
             words = re.findall(r"[a-z0-9]+", prompt.lower())
             if len(words) > self.text_len:
                 head = (self.text_len + 1) // 2

@@ -57,10 +57,6 @@ def check_split(config: TrainConfig, data_ranks: int) -> None:
         InputError: numbers that do not divide.
     """
     group = group_size(config)
-    if config.batch_size < 1 or config.batch_size % group:
-        raise InputError("the batch does not split into groups",
-                         got=f"batch of {config.batch_size}, groups of {config.group_size}",
-                         expected="a divisor of the batch, or 0")  # fmt: skip
     if config.batch_size % data_ranks:
         raise InputError("the batch does not split into equal shares",
                          got=f"batch of {config.batch_size}, {data_ranks} ranks that read",
@@ -69,8 +65,6 @@ def check_split(config: TrainConfig, data_ranks: int) -> None:
     if share % group and group % share:
         raise InputError("groups and the shares of ranks cut each other", got=f"groups of {group}, shares of {share}",
                          expected="one a multiple of the other", fix="change --group-size or the number of ranks")
-    if config.execution.micro_batch < 0:
-        raise InputError("a pass holds some clips, or 0 for as many as can be", got=config.execution.micro_batch)
 
 
 def micro_batches(config: TrainConfig, step: int, *, rank: int = 0, ranks: int = 1) -> list[MicroBatch]:
@@ -118,14 +112,15 @@ def noise_of(config: TrainConfig, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.default_rng([config.seed, 4, index]).integers(2**62)))
 
 
-def plan_step(config: TrainConfig, step: int, schedules: Sequence[Schedule]) -> dict[int, GroupPlan]:
-    """The groups of a step.
+def plan_groups(config: TrainConfig, step: int, graphs: Sequence[FrameGraph]) -> list[GroupPlan]:
+    """The groups of a step, in order.
 
     Args:
-        schedules: of the whole global batch, in order.
+        graphs: of the whole global batch, in order.
     """
-    graphs, size = [FrameGraph(schedule) for schedule in schedules], group_size(config)
-    return {g: plan_group(config, step, g, graphs[g * size : (g + 1) * size]) for g in range(len(graphs) // size)}
+    size = group_size(config)
+    return [plan_group(config, step, first // size, graphs[first : first + size])
+            for first in range(0, len(graphs), size)]  # fmt: skip
 
 
 def schedules_of(samples: Sequence[MemorySample]) -> list[Schedule]:
@@ -136,8 +131,7 @@ def schedules_of(samples: Sequence[MemorySample]) -> list[Schedule]:
 def plans_of_step(config: TrainConfig, mixture: Mixture, step: int) -> tuple[list[MemorySample], list[SequencePlan]]:
     """All clips and plans of a step, for one who looks at it."""
     samples = [mixture[index] for index in rank_indices(step, 0, 1, config.batch_size)]
-    schedules = schedules_of(samples)
-    groups, size = plan_step(config, step, schedules), group_size(config)
+    graphs = [FrameGraph(schedule) for schedule in schedules_of(samples)]
+    groups, size = plan_groups(config, step, graphs), group_size(config)
     start = step * config.batch_size
-    return samples, [plan_clip(config, start + i, FrameGraph(schedule), groups[i // size])
-                     for i, schedule in enumerate(schedules)]  # fmt: skip
+    return samples, [plan_clip(config, start + i, graph, groups[i // size]) for i, graph in enumerate(graphs)]

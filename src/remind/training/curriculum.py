@@ -16,7 +16,7 @@ import numpy as np
 from remind.errors import InputError
 from remind.training.regimes import REGIMES, RegimeName
 
-Weights = Mapping[str, float] | Iterable[tuple[str, float]]
+Weights = Mapping[str, int | float] | Iterable[tuple[str, int | float]]
 """Weights by the name of a regime; names are checked when a curriculum is made."""
 Knot = tuple[float, tuple[tuple[RegimeName, float], ...]]
 
@@ -38,7 +38,7 @@ class Curriculum:
 
     knots: tuple[Knot, ...]
 
-    def __init__(self, weights: Weights | None = None, *, knots: Iterable[tuple[float, Weights]] | None = None):
+    def __init__(self, weights: Weights | None = None, *, knots: Iterable[tuple[int | float, Weights]] | None = None):
         if (weights is None) == (knots is None):
             raise InputError("a curriculum is either one mixture or several with their progress",
                              got="both" if knots is not None else "neither",
@@ -62,7 +62,7 @@ class Curriculum:
         drawn = {name for _, mixture in self.knots for name, weight in mixture if weight > 0}
         return tuple(name for name in REGIMES if name in drawn)
 
-    def weights_at(self, progress: float) -> dict[RegimeName, float]:
+    def weights_at(self, progress: int | float) -> dict[RegimeName, float]:
         """Share of every regime of `REGIMES`; they add up to 1.
 
         Args:
@@ -77,7 +77,7 @@ class Curriculum:
         whole = sum(shares.values())
         return {name: share / whole for name, share in shares.items()}
 
-    def pick(self, rng: np.random.Generator, progress: float = 0.0) -> RegimeName:
+    def pick(self, rng: np.random.Generator, progress: int | float = 0.0) -> RegimeName:
         """One regime, by its share at that progress. Takes one number from `rng`."""
         shares = self.weights_at(progress)
         return list(shares)[int(rng.choice(len(shares), p=list(shares.values())))]

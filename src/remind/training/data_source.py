@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from remind.data.world_clips import VALIDATION_SEEDS
 from remind.errors import InputError, StoreError
 from remind.models.codec import LinearCodec
 from remind.models.text import TextEncoder, WordHashEncoder
-from remind.training.config import TrainConfig
+from remind.training.config import DataPart, TrainConfig
 from remind.training.store_source import StoreSource, progress_report
 
 
@@ -32,8 +33,8 @@ class DataSource:
 
     Args:
         mixture: to train on.
-        held_out: never trained on: world clips of seeds beyond the training seeds, and the clips of a store that
-            `data.held_out` names; weighted as `mixture`. None where there is nothing: a store of few videos, no world.
+        held_out: never trained on: world clips of seeds beyond the training seeds, and the clips of the stores that
+            `data.held_out` names; weighted as `mixture`. None where there is nothing: stores of few videos, no world.
         facts: plain JSON values for the run's record: `sha256` of all that is read (clip ids and contents, in order),
             counts, licences, encoders, and per dataset where it comes from.
     """
@@ -73,80 +74,97 @@ def open_data(
     """
     quiet = console if first else Console(quiet=True)
     _check_options(config)
-    codec, text = LinearCodec.load(), _text_encoder(config)
-    store = None if config.data is None else StoreSource(config.data, config, codec, text)
-    clips = config.bank_size + (0 if store is None else len(store.trained))
+    codec = LinearCodec.load()
+    stores = [StoreSource(part, config, codec, _text_encoder(config, part)) for part in config.data]
+    encoders = _encoders(config, codec, stores)
+    clips = config.bank_size + sum(len(store.trained) for store in stores)
     if clips < config.batch_size:
         raise InputError("there are fewer clips than a batch holds", got=f"{clips} clips to train on",
                          expected=f"at least {config.batch_size}",
                          fix="use a smaller batch, or add clips: a larger store, or --bank-size")  # fmt: skip
     held = config.validation.every and config.validation.by == "loss"
-    if held and not config.bank_size and store is not None and not store.held_out:
-        raise InputError("there is nothing to validate on", got=f"a store of few videos ({len(store.trained)} clips)",
+    if held and not config.bank_size and not any(store.held_out for store in stores):
+        raise InputError("there is nothing to validate on", got=f"a store of few videos ({clips} clips)",
                          expected="10 videos or more", fix="mix in world clips, or set validation.every to 0")
 
     trained: list[Samples] = []
     held_out: list[Samples] = []
     weights: list[float] = []
+    held_out_weights: list[float] = []
     world: dict[str, Any] | None = None
     if config.bank_size:
-        spec = WorldBankSpec(config.bank_size, config.hw, num_frames=config.num_frames)
+        text = WordHashEncoder(config.model.text_dim, config.model.text_len)
+        spec = WorldBankSpec(config.bank_size, config.hw, num_frames=config.num_frames,
+                             families=config.world_families, kinds=config.world_kinds)  # fmt: skip
         with progress_report("rendering world clips", console) as report:
             bank = MemoryBank.world(spec, codec, text, workers=max(1, workers), cache_dir=cache_dir, progress=report)
         seeds = VALIDATION_SEEDS[: max(1, config.validation.clips)]
         trained.append(bank)
-        held_out.append(RenderedWorld(seeds, codec, text, hw=config.hw, num_frames=config.num_frames))
-        weights.append(1.0 if store is None else config.world_share)
+        held_out.append(RenderedWorld(seeds, codec, text, spec))
+        weights.append(config.world_share if stores else 1.0)
+        held_out_weights.append(weights[0])
         world = {"clips": len(bank), "first_seed": spec.first_seed, "content": bank.content,
                  "held_out_clips": len(seeds), "held_out_first_seed": seeds.start}  # fmt: skip
-    if store is not None:
+    left = 1 - config.world_share if config.bank_size else 1.0
+    for part, store in zip(config.data, stores, strict=True):
         trained.append(store.dataset(store.trained, quiet))
-        weights.append(1 - config.world_share if config.bank_size else 1.0)
+        weights.append(left * part.weight / sum(part.weight for part in config.data))
         if store.held_out:
             held_out.append(store.dataset(store.held_out))
+            held_out_weights.append(weights[-1])
     facts = {
         "sha256": "",
         "clips": clips,
         "held_out_clips": sum(len(samples) for samples in held_out),
-        "licences": {} if store is None else store.licences(),
+        "licences": dict(sum((store.licences() for store in stores), Counter[str]()).most_common()),
         "weights": weights,
-        "encoders": {"latents": codec.digest if store is None else store.pairs_digest,
-                     "text": getattr(text, "digest", "")},
+        "encoders": encoders,
         "world": world,
-        "store": None if store is None else store.facts(),
-    }  # fmt: skip
-    contents = [facts["encoders"], weights, world, [] if store is None else store.contents()]
+        "stores": [store.facts() for store in stores],
+    }
+    contents = [encoders, weights, world, [store.contents() for store in stores]]
     facts["sha256"] = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
-    kept = Mixture(held_out, weights[: len(held_out)], config.seed) if held_out else None
+    kept = Mixture(held_out, held_out_weights, config.seed) if held_out else None
     return DataSource(Mixture(trained, weights, config.seed), kept, facts)
 
 
 def _check_options(config: TrainConfig) -> None:
-    if config.data is None and config.bank_size == 0:
+    if not config.data and config.bank_size == 0:
         raise InputError("there is nothing to train on", got="no store and no world clips",
                          fix="name a store with --data, or set --bank-size")  # fmt: skip
-    if config.latents is not None and config.data is None:
-        raise InputError("latents need the store that they were made of", got=f"{config.latents} alone",
-                         fix="name it with --data")  # fmt: skip
+    if config.data and config.bank_size and not 0 < config.world_share < 1:
+        raise InputError("--world-share must leave room for world clips and stores", got=config.world_share,
+                         expected="between 0 and 1", fix="or leave one of them out: --bank-size 0")  # fmt: skip
     if config.encoders == "wan" and config.bank_size:
         raise InputError("world clips are encoded by the embedded codec, which this model does not read",
                          got=f"{config.bank_size} world clips beside Wan latents", expected="bank_size 0",
                          fix="--bank-size 0; `remind data build --kind world` makes a store of them")  # fmt: skip
-    if config.encoders == "wan" and config.latents is None:
-        raise InputError("a Wan VAE and UMT5 are not run while training", got="no latents",
+    missing = [str(part.store) for part in config.data if part.latents is None]
+    if config.encoders == "wan" and missing:
+        raise InputError("a Wan VAE and UMT5 are not run while training", got=f"no latents of {', '.join(missing)}",
                          fix="make them once: remind data latents STORE --out LATENTS --vae FOLDER --text FOLDER, "
                              "then add --latents LATENTS")  # fmt: skip
-    if config.data is not None and config.bank_size and not 0 < config.world_share < 1:
-        raise InputError("the share of world clips must leave room for the store", got=config.world_share,
-                         expected="between 0 and 1")  # fmt: skip
 
 
-def _text_encoder(config: TrainConfig) -> TextEncoder:
+def _encoders(config: TrainConfig, codec: LinearCodec, stores: list[StoreSource]) -> dict[str, str]:
+    """Hashes of what made latents and text, which all stores must share: a model reads one kind of each."""
+    texts = [store.text for store in stores] or [WordHashEncoder(config.model.text_dim, config.model.text_len)]
+    found = {"latents": {store.pairs_digest for store in stores} or {codec.digest},
+             "text": {str(getattr(text, "digest", "")) for text in texts}}  # fmt: skip
+    for name, digests in found.items():
+        if len(digests) > 1:
+            raise StoreError(f"the {name} of the stores were made by different encoders",
+                             got=f"{len(digests)} encoders for {', '.join(str(part.store) for part in config.data)}",
+                             expected="one", fix="make them again with the same `remind data latents ...`")  # fmt: skip
+    return {name: digests.pop() for name, digests in found.items()}
+
+
+def _text_encoder(config: TrainConfig, part: DataPart) -> TextEncoder:
     dim, length = config.model.text_dim, config.model.text_len
     if config.encoders == "embedded":
         return WordHashEncoder(dim, length)
-    assert config.latents is not None
-    text = CachedText.open(config.latents / TEXT_FOLDER)
+    assert part.latents is not None, "_check_options has looked"
+    text = CachedText.open(part.latents / TEXT_FOLDER)
     if (text.dim, text.text_len) != (dim, length):
         raise StoreError("the prompts were embedded for another model", got=f"{text.text_len} x {text.dim}",
                          expected=f"{length} x {dim}",

@@ -11,6 +11,7 @@ ranks at the same place in the program, with its own words.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -113,6 +115,8 @@ class Ranks:
     def shard(self, model: CausalVideoDiT) -> CausalVideoDiT:
         """Shard every block, then the rest, in place; nothing in a plain process."""
         if self.mesh is not None:
+            # The velocity is a view of the head's output, which FSDP warns of; nothing writes into it.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             for block in model.blocks:
                 fully_shard(block, mesh=self.mesh)
             fully_shard(model, mesh=self.mesh)
@@ -127,8 +131,12 @@ def rank_lost(error: BaseException) -> RankLostError:
 
 
 def is_collective_failure(error: BaseException) -> bool:
-    """Whether an error raised in a forward or backward pass says that other ranks cannot be reached."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))
+    """Whether an error that any call raised says that other ranks cannot be reached."""
+    said = str(error)
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError | CheckpointException)
+        and any(words in said for words in ("gloo/", "Connection closed by peer", "Connection reset by peer"))
+    )
 
 
 def choose_device(name: str) -> torch.device:

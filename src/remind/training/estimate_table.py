@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from remind.training.estimate import RANKS_PER_NODE, Estimate, Time
 from remind.training.training_memory import MOMENTS
@@ -31,11 +32,11 @@ def render(found: Estimate, console: Console) -> None:
 
 def _parameters(found: Estimate) -> Table:
     whole, block = found.parameters.whole, found.parameters.block
-    table = Table(title="Parameters", title_justify="left")
-    for name in ("total", "trained", "cameras", "adapters", "moved by Muon", "of one block"):
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{n:,}" for n in (whole.total, whole.trainable, whole.camera, whole.adapters, whole.muon,
-                                       block.total)))  # fmt: skip
+    table = Table(title="Parameters", title_justify="left", show_header=False)
+    counts = {"total": whole.total, "trained": whole.trainable, "cameras": whole.camera, "adapters": whole.adapters,
+              "moved by Muon": whole.muon, "of one block": block.total}  # fmt: skip
+    for name, count in counts.items():
+        table.add_row(name, Text(f"{count:,}", justify="right"))
     return table
 
 
@@ -47,7 +48,8 @@ def _sequences(found: Estimate) -> Table:
         ("regime", "mean"), ("share of the run", ""), ("chunks", ""), ("each sees", ""), ("tokens a clip", ""),
         ("tokens a step", f"{found.tokens_per_step:,.0f}"), ("FLOPs a step", _flops(mean)),
     ):  # fmt: skip
-        table.add_column(name, footer=footer, justify="left" if name == "regime" else "right")
+        table.add_column(name, footer=footer, justify="left" if name == "regime" else "right",
+                         no_wrap=name == "regime")  # fmt: skip
     for r in found.regimes:
         table.add_row(r.regime, f"{r.share:.1%}", f"{r.entries:.1f}", f"{r.seen:.1f}", f"{r.tokens_per_clip:,.0f}",
                       f"{r.tokens_per_step:,.0f}", _flops(r.flops_per_step))  # fmt: skip

@@ -22,16 +22,21 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
+from remind.data.mixture import Mixture
 from remind.errors import InputError, RemindError
+from remind.frame_graph import Schedule
 from remind.models.checkpoint import save_checkpoint
+from remind.prompt_schedule import chunk_prompts
+from remind.sequence_plan import SequencePlan
 from remind.training import run_checkpoint
 from remind.training.batches import plans_of_step
 from remind.training.config import TrainConfig
 from remind.training.data_source import open_data
-from remind.training.distributed import Ranks, started_ranks
+from remind.training.distributed import Ranks, is_collective_failure, rank_lost, started_ranks
 from remind.training.machine import git_commit, machine_facts
 from remind.training.metrics_file import MetricsFile
 from remind.training.progress import progress_bar
+from remind.training.run_record import SessionLog, device_name, write_record
 from remind.training.stop_signal import outcome, watched_signals
 from remind.training.tracking import Tracker, make_tracker
 from remind.training.trainer import Trainer
@@ -41,7 +46,8 @@ from remind.validation import Validator
 SMALL = 200_000_000
 """Parameters of models whose averaged weights are written at every checkpoint; those of larger ones at the end."""
 LINE_EVERY = 50
-ValidatorFactory = Callable[[TrainConfig], Validator]
+ValidatorFactory = Callable[[TrainConfig, Mixture | None], Validator | None]
+"""Makes what `config.validation` asks for, of the config and the held-out clips; None if it asks for nothing."""
 
 
 def train(
@@ -60,7 +66,7 @@ def train(
         out: run folder.
         resume: go on from its last checkpoint.
         console: where rank 0 says how it goes; standard error if None. The other ranks say nothing.
-        validator_factory: makes what validates every `config.validation.every` steps; called on rank 0.
+        validator_factory: makes what looks at the averaged weights every `config.validation.every` steps.
 
     Raises:
         RemindError: on rank 0, whichever rank had it; the others leave with exit code 2.
@@ -70,10 +76,13 @@ def train(
         with started_ranks(config.execution) as ranks:
             shown = (console or Console(stderr=True)) if ranks.first else Console(quiet=True)
             stopped_by = _Session(config, out, ranks, shown, validator_factory).run(resume=resume)
-    except RemindError:
-        if rank == 0:
-            raise
-        raise SystemExit(2) from None
+    except Exception as error:
+        lost = is_collective_failure(error)  # whichever collective met it: of weights, of gradients, of a checkpoint
+        if rank != 0 and (lost or isinstance(error, RemindError)):
+            raise SystemExit(2) from None
+        if lost:
+            raise rank_lost(error) from None
+        raise
     ending = outcome(stopped_by) if stopped_by else None
     if ending is not None:
         raise ending
@@ -86,9 +95,10 @@ class _Session:
                  validator_factory: ValidatorFactory | None):  # fmt: skip
         self.config, self.out, self.ranks, self.console = config, out, ranks, console
         self.validator_factory = validator_factory
-        self.validator: Validator | None = None
         self.tracker: Tracker | None = None
+        self.log: SessionLog | None = None
         self.saved_at = -1
+        self.started = time.perf_counter()
 
     def run(self, *, resume: bool) -> int:
         """Train; gives the number of the signal that ended it early, or 0."""
@@ -96,17 +106,29 @@ class _Session:
         folder = ranks.together(lambda: prepare_folder(out, resume=resume, writes=ranks.first))
         self.source = ranks.together(lambda: open_data(config, self.console, workers=config.execution.workers,
                                                        first=ranks.first))  # fmt: skip
+        self.validator = ranks.together(self._make_validator)
         self.trainer = Trainer(config, self.source.mixture, ranks, data=self.source.facts["sha256"])
         if folder is not None:
             for difference in self.trainer.resume(folder):
                 self.console.print(f"resumed with {difference}: losses agree to rounding, not bit for bit")
             self.console.print(f"resumed at step {self.trainer.step}")
         self.saved_at = self.trainer.step if folder is not None else -1
-        metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step) if ranks.first else None
+        metrics: MetricsFile | None = None
         if ranks.first:
+            metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step)
+            facts = write_record(out, config, command=sys.argv, data=self.source.facts, world_size=ranks.world_size,
+                                 resumed=folder is not None)  # fmt: skip
+            self.log = SessionLog(
+                out, facts, step=self.trainer.step, tokens=self.trainer.tokens, device=device_name(ranks.device),
+                devices=ranks.world_size, seconds_before=time.perf_counter() - self.started,
+            )  # fmt: skip
             self.tracker = make_tracker(out, config.execution.trackers, step=self.trainer.step)
         try:
-            return self._loop(metrics)
+            stopped_by = self._loop(metrics)
+            if self.log is not None:
+                why = signal.Signals(stopped_by).name if stopped_by else "done"
+                self.log.end(self.trainer.step, self.trainer.tokens, why)
+            return stopped_by
         finally:
             for opened in (metrics, self.tracker):
                 if opened is not None:
@@ -126,8 +148,9 @@ class _Session:
             for record in trainer.steps(lambda: asked.number or 0):
                 last = trainer.step == config.steps or trainer.stop_asked != 0
                 best = self._validate(record) if self._due(config.validation.every, last=False) else False
-                if metrics is not None:
+                if metrics is not None and self.log is not None:
                     metrics.write(record)
+                    self.log.step(trainer.step, trainer.tokens)
                 self._track(record)
                 if best or self._due(config.execution.checkpoint_every, last=last):
                     self._save(parameters, best=best)
@@ -158,10 +181,8 @@ class _Session:
         with self.trainer.averaged_model(sharded=self.config.validation.by == "loss") as model:
 
             def look() -> float:
-                if model is None:
+                if model is None or self.validator is None:
                     return 0.0
-                if self.validator is None:
-                    self.validator = self._make_validator()
                 found = self.validator(model)
                 record.update({f"validation/{name}": value for name, value in found.scalars.items()})
                 record["validation/score"] = found.score
@@ -178,28 +199,27 @@ class _Session:
             run_checkpoint.write_best(self.out, self.trainer.step, score)
         return True
 
-    def _make_validator(self) -> Validator:
-        """Raises InputError where nothing was held out, or nobody said how to read the world's state."""
-        config, held_out = self.config, self.source.held_out
-        if config.validation.by == "world":
-            if self.validator_factory is None:
-                raise InputError("validation by generating world clips is not offered here", got="no validator",
-                                 fix='pass validator_factory, or set validation.by to "loss"')  # fmt: skip
-            return self.validator_factory(config)
-        if held_out is None:
-            raise InputError("there is nothing to validate on", fix="set validation.every to 0")
-        return LossValidator(
-            [held_out[index] for index in range(config.validation.clips)], config.curriculum.regimes,
-            regime_options=config.regime, step_options=config.step, seed=config.seed,
-            micro_batch=config.execution.micro_batch, group=None if self.ranks.mesh is None else dist.group.WORLD,
-        )  # fmt: skip
+    def _make_validator(self) -> Validator | None:
+        """Rank 0 generates with a model of its own; where forward passes are enough, all ranks share them."""
+        config = self.config
+        alone = config.validation.by == "world"
+        if not config.validation.every or (alone and not self.ranks.first):
+            return None
+        if self.validator_factory is None:
+            raise InputError("validation was asked for, and this caller offers none", got=config.validation,
+                             fix="set validation.every to 0, or pass validator_factory")
+        validator = self.validator_factory(config, self.source.held_out)
+        if isinstance(validator, LossValidator) and self.ranks.mesh is not None:
+            validator.group = dist.group.WORLD
+        return validator
 
     def _save(self, parameters: int, *, best: bool) -> None:
         if self.saved_at != self.trainer.step:
             self.trainer.save(self.out)
             self.saved_at = self.trainer.step
-            if self.ranks.first:
+            if self.log is not None:
                 run_checkpoint.retain(self.out, self.config.execution.keep)
+                self.log.saved(self.trainer.step, self.trainer.tokens)
         if best:
             self._write_weights(self.out / "best")
         if parameters <= SMALL and self.trainer.step < self.config.steps:
@@ -255,15 +275,36 @@ def prepare_folder(out: Path, *, resume: bool, writes: bool = True) -> Path | No
     return found
 
 
-def show_plans(config: TrainConfig, console: Console, *, num_steps: int = 12) -> None:
-    """Print one plan of each regime that the first steps draw."""
-    few = replace(config, bank_size=max(config.batch_size, 8))
+def show_plans(
+    config: TrainConfig, console: Console, *, picture: Path | None = None, num_steps: int = 48
+) -> None:
+    """Print one plan of each regime that the first steps draw.
+
+    Args:
+        picture: draw them into this file too, .png or .svg.
+        num_steps: steps to look at.
+
+    Raises:
+        RemindError: data that cannot be read, or a picture that cannot be written.
+    """
+    few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
     mixture = open_data(few, console, workers=1).mixture
-    seen: set[str] = set()
-    for step in range(num_steps * 4):
+    from remind.training.plan_picture import colored, save_plans  # matplotlib takes a second
+
+    shown: dict[str, SequencePlan] = {}
+    told: list[tuple[str, ...]] = []
+    for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
-        if plans[0].regime not in seen:
-            seen.add(plans[0].regime)
-            console.print(f"step {step}, first clip of the batch, graph {samples[0].graph.draw()} "
-                          "(A anchor, x degraded, R recovery)", markup=False)
-            console.print(plans[0].draw(), markup=False)
+        for sample, plan in zip(samples, plans, strict=True):
+            if plan.regime not in shown:
+                schedule = sample.recipe.schedule(sample.num_frames)
+                shown[plan.regime] = plan
+                told.append(plan.told(chunk_prompts("", Schedule(sample.num_frames)), chunk_prompts("", schedule)))
+                console.print(f"step {step}, graph {sample.graph.draw()} (A anchor, x degraded, R recovery)",
+                              markup=False)  # fmt: skip
+                console.print(colored(plan, told[-1]), soft_wrap=True)
+        if len(shown) == len(config.curriculum.regimes):
+            break
+    if picture is not None:
+        save_plans(list(shown.values()), picture, told=told)
+        console.print(f"drew {picture}")

@@ -36,11 +36,11 @@ LossVariant = Literal["flow_only", "dynamic", "dynamic_adaptive"]
 
 @dataclass(frozen=True)
 class LossOptions:
-    """Which loss, of ReMind Table 4.
+    """Which loss: the two rows of ReMind Table 4, and one between them.
 
     Args:
-        variant: `flow_only`, Eq. 4; `dynamic`, Eq. 5 added at the constant weight alpha (our reading of the row between
-            the other two); `dynamic_adaptive`, Eq. 5 added at the weight of Eq. 6.
+        variant: `flow_only`, Eq. 4; `dynamic_adaptive`, Eq. 5 added at the weight of Eq. 6; `dynamic`, Eq. 5 added at
+            the constant weight alpha (our choice, to tell the loss from its weight).
         alpha: weight of the delta loss, at most.
         gamma: how fast the weight falls with the variance of change. Presumes latents of unit variance per channel.
         gate_steps: steps before the delta loss counts (2,000 in the paper); None = 15 % of the run.

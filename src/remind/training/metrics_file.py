@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,7 +40,9 @@ class MetricsFile:
             raise self._full(error) from None
 
     def close(self) -> None:
-        self.file.close()
+        """What could not be written has been said when it was written."""
+        with suppress(OSError):
+            self.file.close()
 
     def _full(self, error: OSError) -> InputError:
         return InputError("the record of the run cannot be written", got=f"{self.path}: {error.strerror}",
@@ -63,6 +66,6 @@ def _cut(path: Path, step: int) -> None:
 def _step_of(line: str) -> float:
     """A line that is no record, as a power cut can leave, belongs to no step."""
     try:
-        return int(json.loads(line)["step"])
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")

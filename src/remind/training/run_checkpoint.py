@@ -38,10 +38,10 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from remind.errors import CheckpointError
+from remind.errors import CheckpointError, RemindError
 from remind.models.checkpoint import check_fit
 from remind.training.config import TrainConfig
-from remind.training.distributed import Ranks
+from remind.training.distributed import Ranks, is_collective_failure, rank_lost
 from remind.whole_file import whole_file
 
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class RunState:
         config: what the run computes, as JSON.
         data: hash of what it reads.
         skipped: clips that its data leave out.
+        base: digest of the weights that it keeps frozen, which are in no checkpoint; empty where there are none.
     """
 
     step: int
@@ -78,6 +79,7 @@ class RunState:
     config: dict[str, Any]
     data: str = ""
     skipped: tuple[str, ...] = ()
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 def decisive(config: TrainConfig) -> dict[str, Any]:
     """What decides a run's result, as plain JSON values.
 
-    That is all but how it is carried out, what is looked at meanwhile, and where its data lie (their content is compared
-    by its hash).
+    That is all but how it is carried out, what is looked at meanwhile, and where its data lie (they have a hash).
     """
     aside = ("execution", "validation", "data", "latents")
     return {key: value for key, value in plain(config).items() if key not in aside}
@@ -152,14 +153,17 @@ def save(out: Path, tensors: Mapping[str, Tensor], state: RunState, ranks: Ranks
         with whole_file(partial / "state.json") as file:
             file.write_text(json.dumps(content) + "\n")
         if final.exists():  # of a session that was cut back and has come here again
-            shutil.rmtree(final)
+            final.rename(final.with_name(f".{final.name}.removed"))
         partial.rename(final)
         _sync_folder(final.parent)
+        clear_leftovers(out)
 
     def written(work: Callable[[], T]) -> T:
         try:
             return work()
         except (OSError, CheckpointException, RuntimeError) as error:
+            if is_collective_failure(error):
+                raise rank_lost(error) from None
             kept = [step for step in steps_on_disk(out) if step != state.step]
             raise CheckpointError(
                 "the checkpoint could not be written", got=f"{final}: {_cause(error)}",
@@ -177,7 +181,7 @@ def save(out: Path, tensors: Mapping[str, Tensor], state: RunState, ranks: Ranks
             ))  # fmt: skip
         files = {name: facts for found in ranks.agree(lambda: written(describe)) for name, facts in found.items()}
         ranks.agree(lambda: written(finish))
-    except CheckpointError:
+    except RemindError:
         if ranks.first:
             shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -211,6 +215,8 @@ def load(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> RunState:
             dcp.load(dict(tensors), storage_reader=_Reader(folder, metadata), process_group=ranks.control,
                      no_dist=ranks.control is None)  # fmt: skip
     except (OSError, CheckpointException, RuntimeError, AssertionError, ValueError) as error:
+        if is_collective_failure(error):
+            raise rank_lost(error) from None
         raise _damaged(folder, _cause(error)) from None
     return state
 
@@ -358,6 +364,8 @@ def _cause(error: BaseException) -> str:
         return f"{_cause(cause)} (rank {rank})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if "unexpected pos" in str(error) or "failed writing" in str(error):  # torch's words for a write that was cut short
+        return "a file could not be written to its end"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

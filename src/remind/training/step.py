@@ -15,7 +15,7 @@ from remind.flow import add_noise, shift_sigma
 from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.models.attention import ChunkMask
 from remind.models.dit import CausalVideoDiT
-from remind.sequence_plan import SequencePlan, shared_visibility
+from remind.sequence_plan import SequencePlan, shared_prompt_layout, shared_visibility
 from remind.training.losses import ROLES
 
 
@@ -89,7 +89,8 @@ def assemble(
                                   for t, f in zip(tracks, frames, strict=True)]))
         valid.append(torch.cat([(sample.clean_valid if t == "clean" else sample.degraded_valid)[f]
                                 for t, f in zip(tracks, frames, strict=True)]))
-        text.append(sample.clean_text if tracks[-1] == "clean" else sample.degraded_text)
+        text.append(torch.stack([(sample.clean_text if t == "clean" else sample.degraded_text)[chunk]
+                                 for t, chunk in plan.prompts]))
         sigmas.append(_draw_sigmas(plan, generator, options))
         noise.append(torch.randn(x0[-1].shape, generator=generator))
     offsets = range(LATENTS_PER_CHUNK)
@@ -103,7 +104,7 @@ def assemble(
         torch.stack(cameras),
         torch.stack(valid),
         torch.stack(text),
-        tuple(e.chunk for e in plans[0].entries),
+        shared_prompt_layout(plans),
         ChunkMask(visibility, kernel="dense" if options.kernel == "dense" else "prefix"),
         plans[0].regime,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -26,14 +25,14 @@ from remind.data.held_out import held_out_clips
 from remind.data.kept_pairs import KeptPairs, pair_bytes
 from remind.data.latent_cache import CachedPairs, LatentCache
 from remind.data.memory_sample import Progress as Report
-from remind.data.quarantine import Quarantine
+from remind.data.quarantine import QUARANTINE_NAME, Quarantine
 from remind.data.store_fit import check_fit
 from remind.data.text_build import store_prompts
 from remind.data.text_cache import CachedText
 from remind.errors import StoreError
 from remind.models.codec import LinearCodec
 from remind.models.text import TextEncoder
-from remind.training.config import TrainConfig
+from remind.training.config import DataPart, TrainConfig
 
 KEEP_BYTES = 2**29
 """Latents of a live store stay in memory up to this much per process. Our choice: 512 MiB, 3,000 clips of 64x64 px."""
@@ -49,10 +48,11 @@ class StoreSource:
         trained, held_out: ids of the clips on either side, in the store's order.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, codec: LinearCodec, text: TextEncoder):
-        self.path, self.config, self.text = path, config, text
+    def __init__(self, part: DataPart, config: TrainConfig, codec: LinearCodec, text: TextEncoder):
+        self.path, self.latents, self.text = part.store, part.latents, text
+        path = part.store
         self.store = ClipStore.open(path)
-        self.quarantined = sorted(set(Quarantine(path / "quarantine.json").read()) & set(self.store.clip_ids))
+        self.quarantined = sorted(set(Quarantine(path / QUARANTINE_NAME).read()) & set(self.store.clip_ids))
         held_out = held_out_clips(self.store)
         ids = [clip_id for clip_id in self.store.clip_ids if clip_id not in set(self.quarantined)]
         self.trained = [clip_id for clip_id in ids if clip_id not in held_out]
@@ -60,13 +60,13 @@ class StoreSource:
         check_fit(self.store, hw=config.hw, num_frames=config.num_frames, skip=self.quarantined,
                   needs_recovery=any(name in RECOVERING for name in _regimes(config)))  # fmt: skip
         self.pairs: PairReader
-        if config.latents is None:
+        if self.latents is None:
             self.read, self.pairs_digest = "live", codec.digest
             self.pairs = LivePairs(self.store, codec, VariantSpec(), hw=config.hw)
             if len(ids) * pair_bytes(config.num_frames, config.hw) <= KEEP_BYTES:
                 self.read, self.pairs = "memory", KeptPairs(self.pairs)
         else:
-            cache = LatentCache.open(config.latents)
+            cache = LatentCache.open(self.latents)
             expected = codec.digest
             if config.encoders == "wan":
                 expected = cache.encoder_digest  # whichever Wan VAE it was: the record says which
@@ -83,7 +83,7 @@ class StoreSource:
         """Some clips as samples; with a console, what stays in memory is read now."""
         wanted = set(clips)
         skip = [clip_id for clip_id in self.store.clip_ids if clip_id not in wanted]
-        dataset = StoreDataset(self.pairs, self.text, quarantine=Quarantine(self.path / "quarantine.json"), skip=skip)
+        dataset = StoreDataset(self.pairs, self.text, quarantine=Quarantine(self.path / QUARANTINE_NAME), skip=skip)
         if console is not None and self.read == "memory":
             with progress_report(f"reading {self.path.name}", console) as report:
                 for index in range(len(dataset)):
@@ -94,10 +94,10 @@ class StoreSource:
                           "`remind data latents` once makes that fast")  # fmt: skip
         return dataset
 
-    def licences(self) -> dict[str, int]:
-        """Clips by licence, the most frequent first; those held out count too, for they choose the checkpoint."""
+    def licences(self) -> Counter[str]:
+        """Clips by licence; those held out count too, for they choose the checkpoint."""
         named = dict(zip(self.store.clip_ids, self.store.index["licence"].to_pylist(), strict=True))
-        return dict(Counter(named[clip_id] for clip_id in (*self.trained, *self.held_out)).most_common())
+        return Counter(named[clip_id] for clip_id in (*self.trained, *self.held_out))
 
     def contents(self) -> list[list[str]]:
         """Id and hash of every clip, in order, and on which side it stands."""
@@ -109,7 +109,7 @@ class StoreSource:
         return {"path": str(self.path), "clips": len(self.trained), "variants": self.pairs.variants,
                 "held_out_clips": len(self.held_out), "held_out": "one video in 50, by the hash of its name",
                 "quarantined": self.quarantined, "read": self.read,
-                "latents": None if self.config.latents is None else str(self.config.latents)}  # fmt: skip
+                "latents": None if self.latents is None else str(self.latents)}  # fmt: skip
 
 
 def _regimes(config: TrainConfig) -> set[str]:

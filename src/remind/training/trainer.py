@@ -38,12 +38,12 @@ from remind.training.batches import (
     micro_batches,
     noise_of,
     plan_clip,
-    plan_step,
+    plan_groups,
     schedules_of,
 )
 from remind.training.config import TrainConfig
-from remind.training.distributed import Ranks, is_collective_failure, rank_lost
-from remind.training.lora import merge
+from remind.training.distributed import Ranks
+from remind.training.lora import base_digest, merge
 from remind.training.losses import LossRecord, LossStatistics, LossWeights, gate, loss_share, weigh
 from remind.training.optimizers import build_optimizers, set_rates, state_tensors
 from remind.training.placed_model import build_model
@@ -105,6 +105,8 @@ class Trainer:
         if ranks.sequence is not None:
             axis = band_axis(config.model, config.latent_hw, ranks.sequence_size)
             self.sequence = self.model.sequence_parallel = SequenceParallel(ranks.sequence, axis)
+        frozen = ((n, whole(p.detach())) for n, p in self.model.named_parameters() if not p.requires_grad)
+        self.base = "" if config.lora is None else base_digest(frozen)
         self.optimizers = build_optimizers(self.model, config)
         self.average = WeightAverage(self.model, config.ema_decay)
         self.step = 0
@@ -132,15 +134,10 @@ class Trainer:
 
     def train_step(self, read: Callable[[], list[MemorySample]], stop: Callable[[], int]) -> dict[str, Any]:
         """One optimiser step; returns its record."""
-        prepared, weights = self._prepare(read)
+        prepared, weights = self.prepare(read)
         rate = set_rates(self.optimizers, self.config, self.step)
-        try:
-            record, losses = self._passes(prepared, weights)
-            norm = self._clip_gradients()
-        except RuntimeError as error:
-            if is_collective_failure(error):
-                raise rank_lost(error) from None
-            raise
+        record, losses = self.run_passes(prepared, weights)
+        norm = self._clip_gradients()
         own = PassReport(record.table, losses, [(p.micro.indices, p.batch.regime) for p in prepared],
                          sum(self._tokens(p.batch) for p in prepared), stop())  # fmt: skip
         reports = self.ranks.agree(lambda: own)
@@ -157,7 +154,7 @@ class Trainer:
         return {"step": self.step, "regime": "+".join(regimes), "loss": math.fsum(x for r in reports for x in r.losses),
                 "lr": rate, "grad_norm": norm, "delta_weight": weights.delta_weight, **table.scalars()}  # fmt: skip
 
-    def _prepare(self, read: Callable[[], list[MemorySample]]) -> tuple[list[Prepared], LossWeights]:
+    def prepare(self, read: Callable[[], list[MemorySample]]) -> tuple[list[Prepared], LossWeights]:
         """This rank's micro-batches of the step, and what weighs the losses of all of them."""
         config, ranks = self.config, self.ranks
         samples: list[MemorySample] = []
@@ -168,28 +165,31 @@ class Trainer:
             return schedules_of(samples)
 
         def assemble_share() -> Tensor:
-            groups = plan_step(config, self.step, schedules)
+            groups = plan_groups(config, self.step, graphs)
             total = torch.zeros(())
             for micro in micro_batches(config, self.step, rank=ranks.data_rank, ranks=ranks.data_ranks):
-                plans = [plan_clip(config, index, FrameGraph(schedules[index - start]), groups[micro.group])
+                plans = [plan_clip(config, index, graphs[index - start], groups[micro.group])
                          for index in micro.indices]  # fmt: skip
                 clips = [samples[index - first] for index in micro.indices]
                 batch = assemble(clips, plans, [noise_of(config, index) for index in micro.indices], config.step)
                 batch = replace(batch, x0=band(batch.x0, self.sequence), noise=band(batch.noise, self.sequence))
                 prepared.append(Prepared(micro, batch, max(plan.largest_distance for plan in plans)))
-                total = total + LossStatistics.of(batch.x0, batch.supervised).values
+                values = LossStatistics.of(batch.x0, batch.supervised).values
+                if not values.isfinite().all():  # it would spoil the weights of all other clips, and hide among them
+                    raise self._not_finite("latents of the data are not finite", [(micro.indices, batch.regime)])
+                total = total + values
             return total
 
         start = self.step * config.batch_size
         first = rank_indices(self.step, ranks.data_rank, ranks.data_ranks, config.batch_size).start
         answers = ranks.agree(read_share)[:: ranks.sequence_size]
-        schedules = [schedule for share in answers for schedule in share]
+        graphs = [FrameGraph(schedule) for share in answers for schedule in share]
         statistics = LossStatistics(torch.stack(ranks.agree(assemble_share)).sum(0))
         weights = weigh(statistics, config.loss, delta_on=gate(config.loss, self.step, config.steps))
         self.max_distance = max(self.max_distance, *(p.max_distance for p in prepared))
         return prepared, weights
 
-    def _passes(self, prepared: list[Prepared], weights: LossWeights) -> tuple[LossRecord, list[float]]:
+    def run_passes(self, prepared: list[Prepared], weights: LossWeights) -> tuple[LossRecord, list[float]]:
         """Forward and backward over the micro-batches; gradients add up to those of the whole batch's loss."""
         device = self.ranks.device
         record: LossRecord | None = None
@@ -215,18 +215,21 @@ class Trainer:
         return float(whole(norm))
 
     def _check_finite(self, reports: list[PassReport], norm: float) -> None:
-        """Raises RemindError that names the clips of passes whose loss is not finite; all clips if only the norm is not."""
+        """Raises RemindError with the clips of passes whose loss is not finite; with all if only the norm is not."""
         bad = [clips for report in reports for clips, loss in zip(report.passes, report.losses, strict=True)
                if not math.isfinite(loss)]  # fmt: skip
         if not bad and math.isfinite(norm):
             return
         what = "the loss is not finite" if bad else f"the gradient norm is {norm}"
         named = bad or [clips for report in reports for clips in report.passes]
+        raise self._not_finite(what, named)
+
+    def _not_finite(self, what: str, passes: list[tuple[range, str]]) -> RemindError:
         clips = "; ".join(f"{regime}: {', '.join(self.name_of(i) for i in indices)}"
-                          for indices, regime in dict.fromkeys(named))  # fmt: skip
-        raise RemindError(what, got=f"step {self.step + 1}, {clips}", expected="numbers to learn from",
-                          fix="look at those clips, or lower the learning rate; --resume starts from the last "
-                              "checkpoint")  # fmt: skip
+                          for indices, regime in dict.fromkeys(passes))  # fmt: skip
+        return RemindError(what, got=f"step {self.step + 1}, {clips}", expected="numbers to learn from",
+                           fix="look at those clips, or lower the learning rate; --resume starts from the last "
+                               "checkpoint")  # fmt: skip
 
     def name_of(self, index: int) -> str:
         """A clip of the mixture, as a user would know it."""
@@ -303,7 +306,7 @@ class Trainer:
         state = RunState(
             self.step, self.step * self.config.batch_size, self.max_distance, self.seconds, self.tokens,
             torch.get_num_threads(), self.ranks.world_size, run_checkpoint.decisive(self.config), self.data,
-            self.skipped,
+            self.skipped, self.base,
         )  # fmt: skip
         return run_checkpoint.save(out, self.tensors(), state, self.ranks)
 
@@ -316,15 +319,22 @@ class Trainer:
         """
         state = self.ranks.together(lambda: run_checkpoint.read_state(folder))
         mine = run_checkpoint.decisive(self.config)
-        differs = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
-        if differs:
-            raise InputError("the run folder holds another run", got=f"other values of {differs}",
+        other = sorted(key for key in mine.keys() | state.config.keys() if mine.get(key) != state.config.get(key))
+        if other:
+            raise InputError("the run folder holds another run", got=f"other values of {other}",
                              fix="use its own options, or another --out")
         if state.data != self.data:
             raise InputError("the data are no longer those that the run began with", got=self.data[:12],
                              expected=state.data[:12], fix="use the same store and latents, or another --out")
+        if state.base != self.base:
+            raise InputError("the adapters were trained on another base", got=f"{self.config.init_from}, changed",
+                             expected=state.base[:12], fix="put the checkpoint that the run began with back")
         run_checkpoint.load(folder, self.tensors(), self.ranks)
         self.step, self.max_distance = state.step, state.max_distance
         self.seconds, self.tokens = state.seconds, state.tokens
-        pairs = {"threads": (state.threads, torch.get_num_threads()), "ranks": (state.world_size, self.ranks.world_size)}
-        return [f"{now} {name} instead of {then}" for name, (then, now) in pairs.items() if now != then]
+        differs = []
+        if torch.get_num_threads() != state.threads:
+            differs.append(f"{torch.get_num_threads()} threads instead of {state.threads}")
+        if self.ranks.world_size != state.world_size:
+            differs.append(f"{self.ranks.world_size} ranks instead of {state.world_size}")
+        return differs

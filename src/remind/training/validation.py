@@ -17,11 +17,11 @@ from torch import Tensor
 
 from remind.data.memory_sample import MemorySample
 from remind.errors import InputError
-from remind.flow import add_noise, velocity_target
+from remind.flow import velocity_target
 from remind.models.dit import CausalVideoDiT
 from remind.sequence_plan import SequencePlan, SigmaRule
 from remind.training.regimes import REGIMES, RegimeName, RegimeOptions, draw_batch_choices
-from remind.training.step import StepOptions, TrainingBatch, assemble
+from remind.training.step import StepOptions, TrainingBatch, assemble, predict
 from remind.validation import Validation, Validator, in_eval_mode
 
 __all__ = ["SIGMAS", "LossValidator", "Validation", "Validator"]
@@ -61,7 +61,8 @@ class LossValidator:
         if not samples:
             raise InputError("there are no clips to validate on", fix="hold some out, or set validation.every to 0")
         if not regimes or not set(regimes) <= set(REGIMES) or len(set(regimes)) < len(regimes):
-            raise InputError("validation needs regimes that exist, each once", got=list(regimes), expected=list(REGIMES))
+            raise InputError("validation needs regimes that exist, each once", got=list(regimes),
+                             expected=list(REGIMES))
         if not sigmas or not all(0 < sigma <= 1 for sigma in sigmas) or micro_batch < 0:
             raise InputError("validation needs noise levels in (0, 1] and a number of clips in a pass",
                              got=(list(sigmas), micro_batch))
@@ -93,8 +94,9 @@ class LossValidator:
         graphs = [sample.graph for sample in self.samples]
         number = list(REGIMES).index(regime)
         choices = draw_batch_choices(graphs, np.random.default_rng([self.seed, 6, number]))
-        return [REGIMES[regime](graph, np.random.default_rng([self.seed, 7, number, clip]), self.regime_options, choices)
-                for clip, graph in enumerate(graphs)]
+        rngs = [np.random.default_rng([self.seed, 7, number, clip]) for clip in range(len(graphs))]
+        return [REGIMES[regime](graph, rng, self.regime_options, choices)
+                for graph, rng in zip(graphs, rngs, strict=True)]
 
     def _passes(self) -> list[tuple[list[int], Float[Tensor, " b"]]]:
         """This rank's clips, pass by pass, and how often each counts: 0 for one that only fills up a pass."""
@@ -110,7 +112,7 @@ class LossValidator:
     def _batch(self, clips: Sequence[int], plans: Sequence[SequencePlan], regime: RegimeName) -> TrainingBatch:
         """What the plans name, with the noise of each clip."""
         samples = [self.samples[clip] for clip in clips]
-        batch = assemble(samples, plans, [torch.Generator()] * len(plans), self.step_options)  # its noise is not used
+        batch = assemble(samples, plans, [torch.Generator()] * len(clips), self.step_options)  # its noise is not used
         number = list(REGIMES).index(regime)
         noise = [torch.randn(batch.x0.shape[1:], generator=_generator(self.seed, 8, number, clip)) for clip in clips]
         return replace(batch, noise=torch.stack(noise))
@@ -122,15 +124,9 @@ class LossValidator:
         low, high = self.step_options.memory_sigma
         levels: dict[SigmaRule, float] = {"zero": 0.0, "one": 1.0, "sampled": sigma, "memory": (low + high) / 2}
         sigmas = torch.tensor([[levels[rule] for entry in plan.entries for rule in entry.sigma] for plan in plans])
-        device = next(model.parameters()).device
-        at = {name: value.to(device) for name, value in (vars(batch) | {"sigmas": sigmas}).items()
-              if isinstance(value, Tensor)}
-        velocity = model(
-            add_noise(at["x0"], at["noise"], at["sigmas"]), at["sigmas"], at["positions"], at["text"], at["cameras"],
-            camera_valid=at["camera_valid"], attention=batch.mask, text_of_chunk=batch.text_of_chunk,
-        )
-        error = (velocity.float() - velocity_target(at["x0"], at["noise"])).square().mean((2, 3, 4))
-        return error.cpu().double(), batch.supervised.double()
+        batch = replace(batch, sigmas=sigmas).to(next(model.parameters()).device)
+        error = (predict(model, batch).float() - velocity_target(batch.x0, batch.noise)).square().mean((2, 3, 4))
+        return error.cpu().double(), batch.supervised.cpu().double()
 
     def _summary(self, sums: Float[Tensor, "r s 2"]) -> Validation:
         means = sums[..., 0] / sums[..., 1]

@@ -1,0 +1,115 @@
+"""Writing H.264: whole files or none, the same bytes for the same frames, a key frame every 8 for fast exact seeks."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+from jaxtyping import UInt8
+from torch import Tensor
+
+from remind.data.video_io.clock import Rate
+from remind.data.video_io.yuv import BT709, FromRgb, YuvFrames, frame_of
+from remind.errors import VideoError
+from remind.whole_file import whole_file
+
+KEYFRAME_INTERVAL = 8
+# x264 reads memory that it has not written when it weighs B-frames: the same frames gave several files until
+# both B-frames and the look-ahead went. With a key frame every 8 they would have saved little.
+_SAME_BYTES = "rc-lookahead=0:mbtree=0"
+# How hard x264 tries. A store is written once and read often, and training waits for the decoder: without CABAC and
+# deblocking both take a third of the time, and files are larger. Blocks of 8 pixels win back what that costs in PSNR;
+# docs/benchmarks.md has the table. The number in H.264's own scale, crf, means the same in both.
+_EFFORT = {
+    "small": {"preset": "veryfast", "x264-params": _SAME_BYTES},
+    "fast": {"preset": "ultrafast", "x264-params": f"{_SAME_BYTES}:8x8dct=1:analyse=i8x8"},
+}
+Effort = Literal["small", "fast"]
+
+
+def check_writable(path: Path) -> None:
+    """Fail now rather than after an hour's work.
+
+    Raises:
+        VideoError: another suffix than .mp4, a missing or read-only folder, or a folder in the file's place.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise VideoError(
+            "cannot write this kind of video", got=path.name, expected="a name that ends in .mp4"
+        )
+    if path.is_dir():
+        raise VideoError("cannot write the video: a folder has its name", got=path, fix="choose another name")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".remind-"):
+            pass
+    except OSError as error:
+        raise VideoError(
+            "cannot write the video",
+            got=f"{path.parent}: {error.strerror}",
+            expected="a folder that exists and is writable",
+            fix="create it or choose another",
+        ) from None
+
+
+def write_video(path: Path, rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> None:
+    """Write H.264 that appears under `path` whole or not at all; arguments as `encode_mp4`.
+
+    Raises:
+        VideoError: an output that cannot be written, found before any encoding.
+    """
+    check_writable(path)
+    data = encode_mp4(rgb, fps, crf=crf)
+    try:
+        with whole_file(path) as partial:
+            partial.write_bytes(data)
+    except OSError as error:
+        raise VideoError(
+            "cannot write the video", got=f"{path}: {error.strerror}", fix="free some space"
+        ) from None
+
+
+def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18, effort: Effort = "small") -> bytes:
+    """The bytes of an mp4: H.264, yuv420p, BT.709, constant rate, a key frame every 8 for fast exact seeks.
+
+    Same frames, same bytes (one encoder thread). Odd sizes repeat their last row or column, since 4:2:0 needs
+    even ones.
+
+    Args:
+        fps: > 0.
+        crf: 0 (lossless) to 51; 18 is visually transparent.
+        effort: `small` files, or `fast` to write and to read.
+    """
+    if rgb.shape[0] == 0:
+        raise VideoError("cannot write a video without frames", got=tuple(rgb.shape))
+    convert = FromRgb(BT709)
+    return _encode((convert(image) for image in rgb.cpu().numpy()), BT709, fps, crf, effort)
+
+
+def encode_yuv_mp4(frames: YuvFrames, fps: Rate, *, crf: int = 18, effort: Effort = "fast") -> bytes:
+    """As `encode_mp4`, but from frames that never were RGB; the file names their matrix."""
+    if not len(frames):
+        raise VideoError("cannot write a video without frames", got=frames.planes.shape)
+    return _encode(map(frame_of, frames.planes), frames.matrix, fps, crf, effort)
+
+
+def _encode(frames: Iterable[av.VideoFrame], matrix: int, fps: Rate, crf: int, effort: Effort) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        context = stream.codec_context
+        context.gop_size, context.thread_count = KEYFRAME_INTERVAL, 1
+        context.options = {"crf": str(crf), "keyint_min": str(KEYFRAME_INTERVAL), "sc_threshold": "0", "bf": "0",
+                           **_EFFORT[effort]}  # fmt: skip
+        context.color_primaries = context.color_trc = BT709  # RGB is sRGB everywhere here, whatever the matrix
+        context.colorspace = matrix
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, "yuv420p"
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
