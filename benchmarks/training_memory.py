@@ -105,7 +105,8 @@ def live_bytes(config: TrainConfig, ranks: Ranks) -> int:
 def resident_bytes(config: TrainConfig, ranks: Ranks) -> int:
     """Growth of the process; torch's own first allocations are made before, by a tiny run."""
     keep, trainer_module.keep_freed_memory = trainer_module.keep_freed_memory, lambda: False
-    train(shape(dim=64, layers=1, px=32, batch=ranks.data_ranks, execution=vars(config.execution)), ranks)
+    same_ranks = {**vars(config.execution), "micro_batch": 0}
+    train(shape(dim=64, layers=1, px=32, batch=ranks.data_ranks, execution=same_ranks), ranks)
     trainer_module.keep_freed_memory = keep
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again

@@ -230,6 +230,9 @@ def test_tables_and_json_say_the_same(real_shape: Estimate) -> None:
     assert values["parameters"]["whole"]["total"] == 1_561_716_160
     assert values["memory_bytes"] == pytest.approx(1.1 * values["memory_peak_bytes"])
     assert values["config"]["model"]["dim"] == 1536
+    # Of a process: one clip's step, two in one version each; both with seven prompts of 512 x 4096 floats.
+    assert 4 * 7 * 512 * 4096 <= values["disk"]["host_running"] <= 16 * 7 * 512 * 4096
+    assert values["disk"]["checkpoint"] == 16 * 1_561_716_160
     assert {time["device"]["name"] for time in values["elsewhere"]} == GPUS.keys() - {"H100"}
 
 

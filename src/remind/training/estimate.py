@@ -68,13 +68,17 @@ class Disk:
         checkpoint: of one, to go on from.
         weights: the averaged weights, for users.
         most: of all that the run keeps at any time.
-        host_per_rank: main memory of a process when it starts: weights before they are sharded, world clips.
+        host_start: main memory of a process when it starts: random weights before they are sharded, world clips.
+        host_running: of a process at work: world clips, clips that are read ahead, batches that wait.
+        host_first: more on rank 0 when it writes the averaged weights.
     """
 
     checkpoint: float
     weights: float
     most: float
-    host_per_rank: float
+    host_start: float
+    host_running: float
+    host_first: float
 
 
 @dataclass(frozen=True)
@@ -209,11 +213,10 @@ def estimate(
 
     on_gpus = memory if chosen.name != "cpu" else replace(memory, slack=SLACK)
     others = [time_on(gpu, on_gpus) for gpu in GPUS.values() if gpu != chosen]
-    found = Estimate(
-        config, world_size, chosen, utilisation, parameters, regimes, work,
-        sum(r.share * r.tokens_per_step for r in regimes), memory, _disk(config, parameters), time_on(chosen, memory),
-        tuple(time for time in others if time.step_s >= _SHORT_S), (),
-    )  # fmt: skip
+    disk = _disk(config, parameters, memory, world_size)
+    tokens = sum(regime.share * regime.tokens_per_step for regime in regimes)
+    found = Estimate(config, world_size, chosen, utilisation, parameters, regimes, work, tokens, memory, disk,
+                     time_on(chosen, memory), tuple(t for t in others if t.step_s >= _SHORT_S), ())  # fmt: skip
     if found.fits:
         return found
     return replace(found, remedies=_remedies(config, parameters, plans, world_size, chosen))
@@ -263,16 +266,21 @@ def _work(
     return total, tuple(regimes)
 
 
-def _disk(config: TrainConfig, parameters: Parameters) -> Disk:
+def _disk(config: TrainConfig, parameters: Parameters, memory: Memory, world_size: int) -> Disk:
     whole = parameters.whole
     checkpoint = 4.0 * (4 * whole.trainable - whole.muon)  # weights, average, and two states or Muon's one
     weights = 4.0 * (whole.total - whole.adapters)
     kept = config.execution.keep + 1 + (1 if config.validation.every else 0)  # one more while it is written; the best
     most = kept * checkpoint + (2 if config.validation.every else 1) * weights
     height, width = config.latent_hw
-    clip = 2 * config.num_latents * (config.model.in_channels * height * width + 15) * 4.0
+    clip = 2 * config.num_latents * (config.model.in_channels * height * width + 15) * 4.0  # both versions
+    prompts = 2 * (config.num_latents // LATENTS_PER_CHUNK) * config.model.text_len * config.model.text_dim * 4.0
+    share = config.batch_size / (world_size // config.execution.sequence_parallel)
+    ahead = 1 + (2 * config.execution.workers if config.data else 0)  # steps
+    bank = config.bank_size * clip
+    running = bank + ahead * share * (clip + prompts) + memory.passes * memory.parts["forward"]["batch"]
     start = 0.0 if config.init_from is not None else 4.0 * whole.total
-    return Disk(checkpoint, weights, most, start + config.bank_size * clip)
+    return Disk(checkpoint, weights, most, start + bank, running, weights)
 
 
 def _remedies(
@@ -289,8 +297,8 @@ def _remedies(
         for change in changes:
             ranks = change.get("ranks", world_size)
             options = {name: value for name, value in change.items() if name != "ranks"}
-            candidate = replace(config, execution=replace(now, **options))
             try:
+                candidate = replace(config, execution=replace(now, **options))
                 check_world(candidate.execution, ranks)
                 check_split(candidate, ranks // candidate.execution.sequence_parallel)
                 needed = _memory(candidate, parameters, plans, ranks, device).total

@@ -22,12 +22,13 @@ def render(found: Estimate, console: Console) -> None:
     for table in (_parameters(found), _sequences(found), _work(found), _memory(found), _time(found)):
         console.print(table)
     _say_fit(found, console)
-    disk = found.disk
-    ranks = min(found.world_size, RANKS_PER_NODE)
-    console.print(f"disk: {_size(disk.checkpoint)} a checkpoint, {_size(disk.weights)} the weights for users, at most "
-                  f"{_size(disk.most)} at once. main memory: {_size(disk.host_per_rank)} a process when it starts "
-                  f"(weights that are not sharded yet, world clips), {_size(ranks * disk.host_per_rank)} for {ranks} "
-                  "on one machine, and about 1 GB a process for libraries")  # fmt: skip
+    disk, here = found.disk, min(found.world_size, RANKS_PER_NODE)
+    host = max(disk.host_start, disk.host_running)
+    console.print(f"Disk: {_size(disk.checkpoint)} a checkpoint, {_size(disk.weights)} the weights for users, at most "
+                  f"{_size(disk.most)} at once.")  # fmt: skip
+    console.print(f"Main memory: {_size(disk.host_start)} a process when it starts, {_size(disk.host_running)} at "
+                  f"work; {_size(here * host + disk.host_first)} for {here} on one machine, with what the first needs "
+                  "to write weights. Libraries take about 1 GB a process more.")  # fmt: skip
 
 
 def _parameters(found: Estimate) -> Table:
@@ -46,13 +47,13 @@ def _sequences(found: Estimate) -> Table:
     mean = sum(r.share * r.flops_per_step for r in found.regimes)
     for name, footer in (
         ("regime", "mean"), ("share of the run", ""), ("chunks", ""), ("each sees", ""), ("tokens a clip", ""),
-        ("tokens a step", f"{found.tokens_per_step:,.0f}"), ("FLOPs a step", _flops(mean)),
+        ("tokens a step", _number(found.tokens_per_step)), ("FLOPs a step", _number(mean)),
     ):  # fmt: skip
         table.add_column(name, footer=footer, justify="left" if name == "regime" else "right",
                          no_wrap=name == "regime")  # fmt: skip
     for r in found.regimes:
         table.add_row(r.regime, f"{r.share:.1%}", f"{r.entries:.1f}", f"{r.seen:.1f}", f"{r.tokens_per_clip:,.0f}",
-                      f"{r.tokens_per_step:,.0f}", _flops(r.flops_per_step))  # fmt: skip
+                      _number(r.tokens_per_step), _number(r.flops_per_step))  # fmt: skip
     return table
 
 
@@ -62,11 +63,11 @@ def _work(found: Estimate) -> Table:
     columns = {"forward": "forward", "backward": "backward", "recomputed": "again"}
     table.add_column("part", footer="sum")
     for name, field in columns.items():
-        table.add_column(name, justify="right", footer=_flops(sum(getattr(w, field) for w in found.work.values())))
-    table.add_column("share", justify="right", footer=_flops(total))
+        table.add_column(name, justify="right", footer=_number(sum(getattr(w, field) for w in found.work.values())))
+    table.add_column("share", justify="right", footer=_number(total))
     for part, work in found.work.items():
         if work.total:
-            table.add_row(part, *(_flops(getattr(work, field)) for field in columns.values()),
+            table.add_row(part, *(_number(getattr(work, field)) for field in columns.values()),
                           f"{work.total / total:.1%}")  # fmt: skip
     return table
 
@@ -94,11 +95,11 @@ def _time(found: Estimate) -> Table:
         title_justify="left", caption_justify="left",
         caption="Not counted: waiting for data and for other ranks, validation, checkpoints, starting.",
     )  # fmt: skip
-    for name in ("device", "peak, FLOP/s", "memory", "fits", "a step", "the run", "device-hours"):
+    for name in ("device", "peak, FLOP/s", "memory", "fits", "a step", "the run", "device-h"):
         table.add_column(name, justify="left" if name == "device" else "right")
     for time in (found.time, *found.elsewhere):
         device = time.device
-        table.add_row(device.name, _flops(device.peak_flops(found.config.precision)), _size(device.memory_bytes),
+        table.add_row(device.name, _number(device.peak_flops(found.config.precision)), _size(device.memory_bytes),
                       "yes" if time.fits else "no", _seconds(time.step_s), _hours(time), f"{time.device_h:,.2f}",
                       style="bold" if time is found.time else "")  # fmt: skip
     return table
@@ -121,14 +122,14 @@ def _size(num_bytes: float) -> str:
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= size:
             return f"{num_bytes / size:.1f} {unit}"
-    return f"{num_bytes / 1e3:.1f} kB"
+    return f"{num_bytes / 1e3:.1f} kB" if num_bytes else "nothing"
 
 
-def _flops(number: float) -> str:
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
+def _number(number: float) -> str:
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:,.2f} {unit}"
-    return f"{number / 1e6:.2f} M"
+    return f"{number:.0f}"
 
 
 def _seconds(seconds: float) -> str:

@@ -8,6 +8,7 @@ session worked after its last line: at most `run_record.EVERY_S` seconds or one 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,9 @@ def sum_budgets(paths: Iterable[Path]) -> Budgets:
 
 def runs_table(budgets: Budgets) -> Table:
     """One row a run, the sum below."""
-    table = Table(title="What the runs cost", caption="spent: all work; kept: what checkpoints hold", show_footer=True)
+    parent = Path(os.path.commonpath([run.folder.parent for run in budgets.runs]))
+    table = Table(title=f"What the runs in {parent} cost", caption="spent: all work; kept: what checkpoints hold",
+                  show_footer=True)  # fmt: skip
     total, kept = budgets.spent, budgets.kept
     sessions = sum(len(run.sessions) for run in budgets.runs)
     hours = "\n".join(f"{hours:,.3f} {device}" for device, hours in budgets.hours_by_device.items())
@@ -157,13 +160,14 @@ def runs_table(budgets: Budgets) -> Table:
         ("devices", ""), ("steps", ""), ("device-hours spent", hours), ("kept", f"{kept.device_s / 3600:,.3f}"),
         ("tokens spent", f"{total.tokens:,}"), ("kept", f"{kept.tokens:,}"),
     ):  # fmt: skip
-        table.add_column(name, footer=footer, justify="left" if name in ("run", "recipe", "devices") else "right")
+        table.add_column(name, footer=footer, justify="left" if name in ("run", "recipe", "devices") else "right",
+                         overflow="fold")  # fmt: skip
     for run in budgets.runs:
         planned = "?" if run.steps_planned is None else f"{run.steps_planned:,}"
         table.add_row(
-            str(run.folder), run.recipe, str(len(run.sessions)), run.devices, f"{run.kept.steps:,} of {planned}",
-            f"{run.spent.device_s / 3600:,.3f}", f"{run.kept.device_s / 3600:,.3f}", f"{run.spent.tokens:,}",
-            f"{run.kept.tokens:,}",
+            str(run.folder.relative_to(parent)), run.recipe, str(len(run.sessions)), run.devices,
+            f"{run.kept.steps:,} of {planned}", f"{run.spent.device_s / 3600:,.3f}", f"{run.kept.device_s / 3600:,.3f}",
+            f"{run.spent.tokens:,}", f"{run.kept.tokens:,}",
         )  # fmt: skip
     return table
 
