@@ -49,7 +49,6 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import rule of docs/architecture.md
 bench: $(DEV_STAMP) ## measure speed: every script in benchmarks/, JSON into benchmarks/results/
 	@mkdir -p benchmarks/results
 	@set -e; for script in benchmarks/*.py; do \
-		case "$$script" in */flops.py) continue;; esac; \
 		[ -e "$$script" ] || { echo "benchmarks/ holds no script" >&2; exit 2; }; \
 		echo "== $$script"; $(PY) "$$script" --out "benchmarks/results/$$(basename "$$script" .py).json"; \
 	done

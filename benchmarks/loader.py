@@ -22,12 +22,12 @@ from remind.data.clip_records import Provenance
 from remind.data.clip_store import ClipStore
 from remind.data.clip_store_writer import ClipStoreWriter
 from remind.data.dataset import StoreDataset
-from remind.data.encoded_pair import LivePairs
+from remind.data.encoded_pair import LivePairs, VariantSpec
 from remind.data.interrupt import sample_recipe
+from remind.data.kept_pairs import KeptPairs
 from remind.data.latent_build import build_latents
 from remind.data.latent_cache import CachedPairs, LatentCache, LatentSpec
 from remind.data.loader import StepSampler, read_batches
-from remind.data.memory_bank import MemoryBank
 from remind.data.memory_clip import MemoryClip
 from remind.data.memory_sample import MemorySample
 from remind.data.mixture import Mixture
@@ -78,8 +78,11 @@ def main(out: Path | None = None, clips: int = 48, seconds: float = 4.0) -> None
         building = time.perf_counter() - start
         cached = CachedPairs(LatentCache.open(Path(folder) / "latents"), store, encoder_digest=codec.digest, hw=HW)
         cache, live = StoreDataset(cached, text), StoreDataset(LivePairs(store, codec, spec, hw=HW), text)
+        kept = StoreDataset(KeptPairs(LivePairs(store, codec, VariantSpec(), hw=HW)), text)
+        for index in range(len(kept)):
+            kept[index]  # read once, as a run does before its first step
         rates = {
-            "memory": samples_per_s(MemoryBank.from_store(store, codec, text, HW), nano.batch_size, seconds),
+            "memory": samples_per_s(kept, nano.batch_size, seconds),
             "latent_cache": samples_per_s(cache, nano.batch_size, seconds),
             "latent_cache_1_worker": samples_per_s(cache, nano.batch_size, seconds, workers=1),
             "live": samples_per_s(live, nano.batch_size, seconds),

@@ -11,20 +11,18 @@ from pathlib import Path
 
 import torch
 import tyro
-from flops import gflop
 
 from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
 from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.inference.rollout import Conditions, Sampler, rollout
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
+from remind.models.flop_count import count_flops
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
-from remind.training.allocator import keep_freed_memory
-from remind.training.launch import git_commit, machine_facts
-from remind.training.optimizers import build_optimizers
-from remind.training.step import losses
-from remind.training.trainer import make_batch
+from remind.training.distributed import Ranks
+from remind.training.machine import git_commit, machine_facts
+from remind.training.trainer import Trainer
 
 
 def gemm_gflops(m: int, k: int, n: int, seconds: float = 1.0) -> float:
@@ -37,6 +35,16 @@ def gemm_gflops(m: int, k: int, n: int, seconds: float = 1.0) -> float:
         a @ b
         done += 1
     return 2 * m * k * n * done / (time.perf_counter() - start) / 1e9
+
+
+def step_gflop(trainer: Trainer, step: int) -> float:
+    """GFLOP of a step's forward and backward passes."""
+    size = trainer.config.batch_size
+    trainer.step = step
+    prepared, weights = trainer.prepare(lambda: [trainer.mixture[step * size + i] for i in range(size)])
+    work = 1e-9 * count_flops(lambda: trainer.run_passes(prepared, weights))
+    trainer.model.zero_grad()
+    return work
 
 
 @torch.no_grad()
@@ -58,30 +66,23 @@ def recomputed(model: CausalVideoDiT, prefix: torch.Tensor, conditions: Conditio
 
 
 def main(out: Path | None = None, steps: int = 12, clips: int = 64) -> None:
-    keep_freed_memory()
     torch.manual_seed(0)
     config = recipe("nano")
     codec, encoder = LinearCodec.load(), WordHashEncoder(config.model.text_dim, config.model.text_len)
     bank = MemoryBank.world(WorldBankSpec(clips, config.hw), codec, encoder)
     mixture = Mixture([bank], [1.0], 0)
-    model = CausalVideoDiT(config.model)
-    optimizers = build_optimizers(model, config)
+    trainer = Trainer(config, mixture, Ranks(torch.device("cpu")))
+    model = trainer.model
 
-    work = 0.0
     elapsed = []
-    for step in range(steps + 3):
+    going = trainer.steps()
+    for _ in range(steps + 3):
         start = time.perf_counter()
-        batch, _ = make_batch(config, mixture, step)
-        losses(model, batch, config.step)[0].backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        next(going)
         elapsed.append(time.perf_counter() - start)
-    for step in range(3, steps + 3):
-        batch, _ = make_batch(config, mixture, step)
-        work += gflop(lambda batch=batch: losses(model, batch, config.step)[0].backward())  # type: ignore[misc]
     seconds = sum(elapsed[3:])
-    tokens = batch.x0.shape[0] * batch.x0.shape[1] * 4
+    tokens = trainer.tokens // (steps + 3)
+    work = sum(step_gflop(trainer, step) for step in range(3, steps + 3))
     rate = gemm_gflops(tokens, config.model.dim, config.model.ffn_dim)
 
     b, t = 8, config.num_latents

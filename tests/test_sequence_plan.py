@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from remind.errors import GraphError
-from remind.sequence_plan import PlanEntry, SequencePlan, shared_visibility
+from remind.sequence_plan import PlanEntry, SequencePlan, shared_prompt_layout, shared_visibility
 
 OFF, ON = (False,) * 3, (True,) * 3
 
@@ -43,6 +43,15 @@ def test_positions_start_at_0() -> None:
         replace(history(0), position=-1)
 
 
+def test_a_reference_is_clean_and_never_in_the_loss() -> None:
+    for entry in (history(0), target(1)):
+        with pytest.raises(GraphError, match="undegraded"):
+            replace(entry, role="reference")
+    with pytest.raises(GraphError, match="undegraded"):
+        replace(target(1), role="reference", track="clean")
+    assert replace(history(0), role="reference", track="clean").role == "reference"
+
+
 def test_a_plan_that_supervises_nothing_is_refused() -> None:
     with pytest.raises(GraphError, match="supervises nothing"):
         SequencePlan("idle", (history(0), history(1, 0)))
@@ -64,6 +73,20 @@ def test_visibility_is_what_it_sees_and_itself_ascending() -> None:
     assert PLAN.visibility == ((0,), (0, 1), (0, 2), (0, 1, 3))
     late_first = SequencePlan("order", (target(4, 1), history(0)))  # order in memory is not order in time
     assert late_first.visibility == ((0, 1), (1,))
+
+
+def test_prompts_are_read_once_each_in_order_of_use_from_their_own_version() -> None:
+    mixed = SequencePlan("mixed", (replace(history(0), track="clean"), history(4), target(4, 0), target(5, 0, 1)))
+    assert mixed.prompts == (("clean", 0), ("degraded", 4), ("degraded", 5))
+    assert mixed.prompt_of_entry == (0, 1, 1, 2)
+    told = mixed.told([f"c{k}" for k in range(6)], [f"d{k}" for k in range(6)])
+    assert told == ("c0", "d4", "d4", "d5")
+    assert [row.split()[-1] for row in mixed.draw(told).splitlines()[1:]] == list(told)
+    later = SequencePlan("later", (replace(history(1), track="clean"), history(5), target(5, 0), target(6, 0, 1)))
+    assert shared_prompt_layout([mixed, later]) == (0, 1, 1, 2)  # other prompts, the same layout
+    other = SequencePlan("other", (*mixed.entries[:3], target(6, 0, 1), target(4, 0)))
+    with pytest.raises(GraphError, match=r"share prompts differently.*mixed.*other"):
+        shared_prompt_layout([mixed, other])
 
 
 def test_the_largest_distance_is_from_the_last_frame_of_a_query_to_the_first_of_a_key() -> None:

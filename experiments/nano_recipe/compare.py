@@ -9,7 +9,6 @@ Each variant gets the same clips in the same order. Results go to results/NAME-S
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -26,16 +25,24 @@ from remind.evaluation.aggregate import aggregate
 from remind.evaluation.calibration import Calibration
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.world_benchmark import score_video
-from remind.flow import add_noise, velocity_target
+from remind.flow import velocity_target
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
+from remind.training.batches import noise_of, plans_of_step
 from remind.training.config import Execution, TrainConfig
-from remind.training.launch import git_commit, machine_facts, make_mixture, progress_bar
-from remind.training.regimes import Curriculum, RegimeOptions
-from remind.training.trainer import Trainer, make_batch
+from remind.training.curriculum import Curriculum
+from remind.training.data_source import open_data
+from remind.training.distributed import Ranks
+from remind.training.losses import LossOptions
+from remind.training.machine import git_commit, machine_facts
+from remind.training.progress import progress_bar
+from remind.training.regimes import RegimeOptions
+from remind.training.run_checkpoint import plain
+from remind.training.step import assemble, predict
+from remind.training.trainer import Trainer
 from remind.world import FAMILIES
 
 HERE = Path(__file__).parent
@@ -68,7 +75,7 @@ VARIANTS: dict[str, tuple[Change, ...]] = {
     "rate_1.2e-3": (config(learning_rate=1.2e-3),),
     "wide": (model(dim=192, ffn_dim=768, num_heads=6, num_layers=4),),
     "shift_2": (step(sigma_shift=2.0),),
-    "no_delta_loss": (step(use_delta_loss=False),),
+    "no_delta_loss": (config(loss=LossOptions(variant="flow_only")),),
 }
 
 
@@ -76,15 +83,15 @@ def validation_loss(trained: CausalVideoDiT, base: TrainConfig, regime: str, *, 
     """Mean flow loss of supervised latent frames, then the same per bucket of noise levels."""
     codec, encoder = LinearCodec.load(), WordHashEncoder(base.model.text_dim, base.model.text_len)
     bank = MemoryBank.world(WorldBankSpec(256, base.hw, first_seed=VALIDATION_SEEDS.start), codec, encoder, workers=2)
-    config = replace(base, batch_size=32, seed=123, curriculum=Curriculum(((regime, 1.0),)),  # type: ignore[arg-type]
+    config = replace(base, batch_size=32, group_size=0, seed=123, curriculum=Curriculum.constant({regime: 1.0}),
                      regime=RegimeOptions(clean_prefix_share=0.0), step=replace(base.step, sigma_shift=2.0))
     errors, sigmas = [], []
     for number in range(batches):
-        batch, _ = make_batch(config, Mixture([bank], [1.0], config.seed), number)
+        samples, plans = plans_of_step(config, Mixture([bank], [1.0], config.seed), number)
+        noise = [noise_of(config, 32 * number + i) for i in range(32)]
+        batch = assemble(samples, plans, noise, config.step)
         with torch.no_grad():
-            velocity = trained(add_noise(batch.x0, batch.noise, batch.sigmas), batch.sigmas, batch.positions,
-                               batch.text, batch.cameras, camera_valid=batch.camera_valid, attention=batch.mask,
-                               text_of_chunk=batch.text_of_chunk)
+            velocity = predict(trained, batch)
         error = (velocity - velocity_target(batch.x0, batch.noise)).square().mean((2, 3, 4))
         errors.append(error[batch.supervised])
         sigmas.append(batch.sigmas[batch.supervised])
@@ -117,18 +124,19 @@ def run(name: str, steps: int, clips: int, console: Console) -> dict[str, Any]:
     chosen = replace(recipe("nano"), steps=steps, execution=Execution(checkpoint_every=steps))
     for change in VARIANTS[name]:
         chosen = change(chosen)
-    mixture = make_mixture(chosen, None, workers=2, console=console)
-    with tempfile.TemporaryDirectory() as folder, progress_bar(name, console, total=steps) as (bar, task):
-        trainer = Trainer(chosen, mixture, Path(folder), {})
-        trainer.run(lambda done, record: bar.update(task, completed=done, note=f"flow {record['flow']:.3f}"))
-    trained = trainer.average.eval()
-    return {
-        "variant": name, "steps": steps, "seconds_per_step": round(trainer.seconds / steps, 3),
-        "parameters": sum(p.numel() for p in trained.parameters()),
-        "validation_loss": {r: validation_loss(trained, chosen, r) for r in ("v2v_frontier", "all_history")},
-        **recovery(trained, chosen.hw, clips),
-        "machine": machine_facts(), "commit": git_commit(), "config": chosen.to_json(),
-    }
+    trainer = Trainer(chosen, open_data(chosen, console, workers=2).mixture, Ranks(torch.device("cpu")))
+    with progress_bar(name, console, total=steps) as (bar, task):
+        for record in trainer.steps():
+            bar.update(task, completed=record["step"], note=f"flow {record['flow']:.3f}")
+    with trainer.averaged_model(sharded=False) as trained:
+        assert trained is not None
+        return {
+            "variant": name, "steps": steps, "seconds_per_step": round(trainer.seconds / steps, 3),
+            "parameters": sum(p.numel() for p in trained.parameters()),
+            "validation_loss": {r: validation_loss(trained, chosen, r) for r in ("v2v_frontier", "all_history")},
+            **recovery(trained, chosen.hw, clips),
+            "machine": machine_facts(), "commit": git_commit(), "config": plain(chosen),
+        }
 
 
 def table() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from remind.cli_data import DATA_COMMANDS
-from remind.errors import InputError, RemindError
+from remind.cli_train import runs
+from remind.cli_train import train as run_training
+from remind.errors import RemindError
 
 
 def demo(out: Path = Path("demo"), from_scratch: bool = False, clips: int = 66, seed: int = 0) -> None:
@@ -30,58 +32,6 @@ def demo(out: Path = Path("demo"), from_scratch: bool = False, clips: int = 66, 
     from remind.demo import run_demo
 
     run_demo(out, from_scratch=from_scratch, num_clips=clips, seed=seed)
-
-
-def train(
-    recipe: tyro.conf.Positional[str],
-    /,
-    out: Path,
-    steps: int | None = None,
-    data: Path | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    bank_size: int | None = None,
-    workers: int = 2,
-    show_plan: bool = False,
-) -> None:
-    """Train a model to remember.
-
-    Recipes: nano (32x32 px, under 20 minutes on two cores), tiny (64x64 px, hours); each with the twins -base
-    (never sees an interruption, no cameras) and -matched (same data and cameras, plain curriculum).
-
-    Args:
-        recipe: nano, nano-base, nano-matched, tiny, tiny-base or tiny-matched.
-        out: Run folder: model.safetensors, config.json, metrics.jsonl, state.pt.
-        steps: Optimiser steps instead of the recipe's.
-        data: A store made by `remind data build`, mixed with the world.
-        seed: Of weights, order, regimes and noise.
-        resume: Continue the run in OUT, bit for bit.
-        batch_size: Clips per step.
-        learning_rate: Peak learning rate.
-        bank_size: World clips to train on.
-        workers: Processes that render world clips.
-        show_plan: Print one sequence plan of each regime and stop.
-    """
-    from rich.console import Console
-
-    from remind.recipes import recipe as named_recipe
-    from remind.training.launch import show_plans
-    from remind.training.launch import train as run
-
-    config = named_recipe(recipe)
-    changes: dict[str, Any] = {"steps": steps, "seed": seed, "batch_size": batch_size,
-                               "learning_rate": learning_rate, "bank_size": bank_size}
-    for name, value in changes.items():
-        if value is not None:
-            if not value > 0 and not (name == "seed" and value == 0):
-                raise InputError(f"--{name.replace('_', '-')} must be positive", got=value)
-            config = replace(config, **{name: value})
-    if show_plan:
-        show_plans(config, Console())
-    else:
-        run(config, out, store=data, resume=resume, workers=workers)
 
 
 def generate(
@@ -128,11 +78,28 @@ def doctor() -> None:
     sys.exit(diagnose())
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"demo": demo, "train": train, "generate": generate, "doctor": doctor}
-
-
 def data() -> None:
     """Build memory data from videos: see `remind data build --help`."""
+
+
+def train() -> None:
+    """Train a model to remember, by a recipe: see `remind train --help`."""
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo, "data": data, "train": train, "runs": runs, "generate": generate, "doctor": doctor,
+}  # fmt: skip
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for its run: torchrun starts many, and what all of them find is said once."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _leave_after_the_first() -> None:
+    """torchrun ends all ranks with the first one that leaves: let that be the one that speaks."""
+    if not is_first_rank():
+        time.sleep(10)
 
 
 def main() -> None:
@@ -148,14 +115,23 @@ def main() -> None:
         if arguments[:1] == ["data"]:
             tyro.extras.subcommand_cli_from_dict(DATA_COMMANDS, prog="remind data", args=arguments[1:] or ["--help"],
                                                  description="Build memory data from videos.")
+        elif arguments[:1] == ["train"]:
+            run_training(arguments[1:], speaks=is_first_rank())
         else:
             tyro.extras.subcommand_cli_from_dict(
-                {**COMMANDS, "data": data}, prog="remind", args=arguments or ["--help"],
+                COMMANDS, prog="remind", args=arguments or ["--help"],
                 description="ReMind teaches video generators to remember: build data, train, generate, measure.",
             )
     except RemindError as error:
-        print(f"remind: {error}", file=sys.stderr)
+        if is_first_rank():
+            print(f"remind: {error}", file=sys.stderr)
+        else:
+            _leave_after_the_first()
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == 2:
+            _leave_after_the_first()
+        raise
     except BrokenPipeError:  # `remind --help | head`: the reader has enough; nothing may be flushed to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

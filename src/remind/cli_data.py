@@ -1,4 +1,4 @@
-"""`remind data ...`: build memory data, look at it, pass it on. Every command is one function, as in `cli`."""
+"""`remind data ...`: build memory data. Every command is one function, as in `cli`; more of them in `cli_store`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any, Literal
 
 import tyro
 
+from remind.cli_store import QUARANTINED, STORE_COMMANDS
 from remind.errors import InputError
-
-QUARANTINED = 3
-"""Exit status of a build that went through but could not do everything."""
 
 
 def build(
@@ -34,6 +32,7 @@ def build(
     cameras: Literal["given", "colmap", "depth_anything"] = "given",
     camera_command: tuple[str, ...] = (),
     view_hw: tuple[int, int] | None = None,
+    takedown: Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -64,6 +63,8 @@ def build(
         cameras: given (by the source alone), or estimated where there are none: colmap (CPU, slow) or depth_anything.
         camera_command: How to start Depth Anything 3's worker: its interpreter and the worker script.
         view_hw: Store clips wider (HW) than what the model sees (this), so that it can look away.
+        takedown: List of what must not enter the store: an item, clip id, source sha256, url or author a line; # begins
+            a comment. The store remembers it for later builds.
         overwrite: Replace a store of other videos that is in the way.
         dry_run: Say what would be read and stop.
     """
@@ -73,6 +74,7 @@ def build(
     from remind.curation.options import BuildOptions, VlmChoice
     from remind.curation.pipeline import build_store
     from remind.curation.source_kinds import SourceSpec
+    from remind.curation.takedown import Takedown
     from remind.data.interrupt import RecipeDistribution
 
     if vlm_url and not vlm_model:
@@ -90,9 +92,82 @@ def build(
         items = list(spec.open(out, options).items())
         print(f"{len(items)} items from {kind}, first: {', '.join(i.item_id for i in items[:5])}; nothing was written")
         return
-    report = build_store(spec, out, options, engine=engine, workers=workers, overwrite=overwrite,
-                         console=Console(stderr=True))  # fmt: skip
+    report = build_store(
+        spec, out, options, engine=engine, workers=workers, overwrite=overwrite,
+        takedown=None if takedown is None else Takedown.read(takedown), console=Console(stderr=True),
+    )  # fmt: skip
+    for line in report.unmatched:
+        print(f"takedown line matches nothing: {line}", file=sys.stderr)
     _say(report, out)
+
+
+def loops(
+    store: tyro.conf.Positional[Path],
+    /,
+    out: Path,
+    neoverse: Path,
+    command: tuple[str, ...] = (),
+    python: str | None = None,
+    low_vram: bool = False,
+    kinds: tuple[Literal["lookaway", "pan", "loop", "orbit"], ...] = ("lookaway", "pan", "loop"),
+    per_clip: int = 1,
+    seed: int = 0,
+    hw: tuple[int, int] | None = None,
+    scene_depth: float = 1.0,
+    assumed_fov_deg: float | None = None,
+    timeout_s: float = 1800.0,
+    retry: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Render the clips of a store again along trajectories that look away and come back (NeoVerse), as a new store.
+
+    Each render is a clip of its own, with its trajectory as cameras, its loop as interruption, and the provenance and
+    licence of the video that it was made of. What does not show the clip's first view, or does not follow its
+    trajectory, is dropped. Kill it at any time and run it again. Exit status 3 if some clips could not be done.
+
+    Args:
+        store: The store of source clips, of 81 frames at 16 fps; 336x560 px or more to be worth it.
+        out: The store of loops.
+        neoverse: The NeoVerse checkout.
+        command: How to start its worker: an interpreter and the worker script; this interpreter and the package's own
+            worker if none is given.
+        python: Interpreter of NeoVerse's environment; the worker's if none is given.
+        low_vram: About 38 GB on the GPU instead of 74, slower.
+        kinds: Trajectories, taken in turn.
+        per_clip: Loops of each clip.
+        seed: Of trajectories and renders.
+        hw: Size of the new clips; that of each source clip if none is given.
+        scene_depth: Distance of the scene's middle in NeoVerse's unit, for loop and orbit.
+        assumed_fov_deg: Horizontal field of view of clips without cameras, which are left out if none is given.
+        timeout_s: For one render.
+        retry: Try again what failed.
+        overwrite: Replace a store of another source that is in the way.
+        dry_run: Say what would be rendered and stop; needs no NeoVerse.
+    """
+    from rich.console import Console
+
+    from remind.curation.estimators.colmap import WORKERS
+    from remind.curation.estimators.neoverse import NeoVerse
+    from remind.curation.loop_options import LoopOptions
+    from remind.curation.loops import build_loops, plan_loops
+
+    options = LoopOptions(kinds=kinds, per_clip=per_clip, seed=seed, hw=hw, scene_depth=scene_depth,
+                          assumed_fov_deg=assumed_fov_deg)  # fmt: skip
+    if dry_run:
+        plan = plan_loops(store, out, options)
+        print(f"{len(plan.loops)} loops of {store}; {plan.rendered} renders are there; {len(plan.dropped)} left out")
+        for loop in plan.loops[:8]:
+            print(f"  {loop.clip_id}  {loop.graph.draw()}")
+        for left_out in plan.dropped[:8]:
+            print(f"  {left_out.item}: {left_out.reason}")
+        return
+    worker = command or (sys.executable, str(WORKERS / "neoverse_worker.py"))
+    report = build_loops(
+        store, out, lambda: NeoVerse(worker, root=neoverse, python=python, low_vram=low_vram, timeout_s=timeout_s),
+        options, again=retry, overwrite=overwrite, console=Console(stderr=True),
+    )  # fmt: skip
+    _say(report, out, again="run it with --retry to try again")
 
 
 def retry(
@@ -119,7 +194,7 @@ def explain(out: tyro.conf.Positional[Path], item: tyro.conf.Positional[str], /)
         out: The store.
         item: Its name in the source, or a part of it that only one has.
     """
-    from remind.curation.pipeline import explain as run
+    from remind.curation.explain import explain as run
 
     found = run(out, item)
     print("\n".join([found.item, *(f"  {line}" for line in found.lines)]))
@@ -184,169 +259,17 @@ def prompts(
         sys.exit(QUARANTINED)
 
 
-def inspect(
-    store: tyro.conf.Positional[Path], clip: tyro.conf.Positional[str], /, out: Path = Path("clip.png")
-) -> None:
-    """Show one clip: its frames clean and interrupted, its graph, cameras, captions and where it comes from.
-
-    Args:
-        store: The store.
-        clip: The clip's id (see index.parquet or `remind data stats`), or its number.
-        out: The picture to write.
-    """
-    from rich.console import Console
-
-    from remind.data.clip_store import ClipStore
-    from remind.data.inspect_clip import inspect_clip
-
-    opened = ClipStore.open(store)
-    known = clip not in opened.clip_ids and clip.isdecimal() and int(clip) < len(opened)
-    Console().print(inspect_clip(opened, opened.clip_ids[int(clip)] if known else clip, out))
-
-
-def stats(store: tyro.conf.Positional[Path], /, figure: Path | None = None, json: Path | None = None) -> None:
-    """Count clips per tag group (as ReMind Table 7), event type, source and interruption, and what was dropped and why.
-
-    Args:
-        store: The store.
-        figure: A picture of it to write, .png or .svg.
-        json: The numbers to write.
-    """
-    from rich.console import Console
-
-    from remind.data.store_figure import draw_stats
-    from remind.data.store_stats import collect_stats
-
-    found = collect_stats(store)
-    Console().print(found)
-    if figure is not None:
-        draw_stats(found, figure)
-    if json is not None:
-        json.write_text(found.to_json())
-
-
-def verify(store: tyro.conf.Positional[Path], /, workers: int = 2) -> None:
-    """Check everything in a store: checksums, frames, cameras, depth, recipes, prompts. Exit status 1 for any problem.
-
-    Args:
-        store: The store.
-        workers: Processes.
-    """
-    from rich.console import Console
-
-    from remind.data.store_check import verify as run
-
-    report = run(store, workers=workers, console=Console(stderr=True))
-    Console().print(report)
-    sys.exit(report.exit_code)
-
-
-def latents(
-    store: tyro.conf.Positional[Path],
-    /,
-    out: Path,
-    variants: int = 2,
-    seed: int = 0,
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-    vae: Path | None = None,
-    dry_run: bool = False,
-) -> None:
-    """Encode a store once, clean and in a few degraded versions of every clip, so that training reads latents.
-
-    Kill it at any time and run it again. Clips that cannot be read are recorded in STORE/quarantine.json and left out.
-
-    Args:
-        store: The store.
-        out: Folder of the latents.
-        variants: Degraded versions of each clip: the stored recipe, and others drawn by SEED.
-        seed: Of those.
-        dtype: Of the stored latents.
-        vae: Folder of a Wan VAE; the embedded codec if none is given.
-        dry_run: Say how much would be encoded and stop.
-    """
-    from rich.progress import Progress
-
-    from remind.data.clip_store import ClipStore
-    from remind.data.latent_build import build_latents, plan_latents
-    from remind.data.latent_cache import LatentSpec
-    from remind.data.quarantine import Quarantine
-    from remind.models.codec import LinearCodec
-    from remind.models.vae import WanVAE
-
-    encoder = LinearCodec.load() if vae is None else WanVAE.from_pretrained(vae)
-    spec = LatentSpec(variants=variants, seed=seed, dtype=dtype)
-    opened, listed = ClipStore.open(store), Quarantine(store / "quarantine.json")
-    plan = plan_latents(opened, encoder, out, spec, skip=listed.read())
-    print(f"{plan.new_entries} of {len(plan.entries)} tracks to encode, {plan.new_bytes / 2**20:,.1f} MiB")
-    if dry_run:
-        return
-    with Progress() as bar:
-        task = bar.add_task("latents", total=plan.new_entries)
-        report = build_latents(opened, encoder, out, spec, quarantine=listed,
-                               progress=lambda done, total: bar.update(task, completed=done, total=total))  # fmt: skip
-    size = f"{report.num_bytes / 2**20:,.1f} MiB"
-    print(f"encoded {report.encoded}, kept {report.kept}, removed {report.removed}; {size}")
-    for clip_id, reason in report.failed.items():
-        print(f"quarantined {clip_id}: {reason}", file=sys.stderr)
-    if report.failed:
-        sys.exit(QUARANTINED)
-
-
-def release(
-    store: tyro.conf.Positional[Path], /, out: Path, takedown: Path | None = None, include_media: bool = False,
-    name: str = "memory-clips", version: str = "1.0.0",
-) -> None:  # fmt: skip
-    """Make a store publishable: ids, spans, hashes, annotations, a card and Croissant metadata; pictures only where
-    their licence allows it.
-
-    Args:
-        store: The store.
-        out: Folder of the release; must not exist.
-        takedown: List of what must not be in it: a clip id, source sha256, url or author a line.
-        include_media: Add the pictures of clips whose licence allows redistribution.
-        name: Of the data set.
-        version: Of the data set.
-    """
-    from remind.curation.release import release as run
-    from remind.curation.takedown import Takedown
-    from remind.data.clip_store import ClipStore
-
-    listed = None if takedown is None else Takedown.read(takedown)
-    made = run(ClipStore.open(store), out, takedown=listed, include_media=include_media, name=name, version=version)
-    print(f"released {made.clips} clips, {made.media} with pictures; {len(made.taken_down)} taken down: see {out}")
-    for reason, count in made.without_media.items():
-        print(f"  {count} without pictures: {reason}")
-    for line in made.unmatched:
-        print(f"takedown line matches nothing: {line}", file=sys.stderr)
-
-
-def takedown(store: tyro.conf.Positional[Path], listed: tyro.conf.Positional[Path], /) -> None:
-    """Remove clips from a store for good.
-
-    Latents made of it must be built again; `remind data build` would bring them back, so take the videos away too.
-
-    Args:
-        store: The store.
-        listed: What to remove: a clip id, source sha256, url or author a line; # begins a comment.
-    """
-    from remind.curation.takedown import Takedown, take_down
-
-    done = take_down(store, Takedown.read(listed))
-    print(f"removed {len(done.removed)} clips; run `remind data latents` again if there are any")
-    for line in done.unmatched:
-        print(f"matches nothing: {line}", file=sys.stderr)
-
-
-def _say(report: Any, out: Path) -> None:
+def _say(report: Any, out: Path, again: str = "") -> None:
     """One line, and exit status 3 if something could not be done."""
     print(f"kept {report.kept} clips; dropped {len(report.dropped)} ({report.reasons() or 'nothing'}); "
           f"failed {len(report.failed)} ({report.failures() or 'nothing'}): see {out / 'report.json'}")
     if report.failed:
-        print(f"remind data explain {out} NAME says why; remind data retry {out} tries again", file=sys.stderr)
+        again = again or f"remind data retry {out} tries again"
+        print(f"remind data explain {out} NAME says why; {again}", file=sys.stderr)
         sys.exit(QUARANTINED)
 
 
 DATA_COMMANDS: dict[str, Callable[..., Any]] = {
-    "build": build, "retry": retry, "explain": explain, "inspect": inspect, "stats": stats, "verify": verify,
-    "latents": latents, "taxonomy": taxonomy, "prompts": prompts, "release": release, "takedown": takedown,
+    "build": build, "retry": retry, "explain": explain, "loops": loops, **STORE_COMMANDS, "taxonomy": taxonomy,
+    "prompts": prompts,
 }  # fmt: skip

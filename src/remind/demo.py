@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,15 +23,20 @@ from remind.evaluation.aggregate import aggregate, compare
 from remind.evaluation.calibration import Calibration
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.controls import CONTROLS, run_control
-from remind.evaluation.kv_importance import KVImportance, KVImportanceRecorder, average, paper_reduction
+from remind.evaluation.kv_importance import KVImportance
+from remind.evaluation.layout_glances import LayoutGlances
 from remind.evaluation.report import ReportData, write_report
 from remind.evaluation.report_examples import make_example
 from remind.evaluation.world_benchmark import CaseScore, is_eligible, motion_of, score_video
 from remind.inference.pipeline import SHIPPED, RecoveryTask, RemindPipeline
-from remind.inference.rollout import Glance, Sampler
+from remind.inference.rollout import Sampler
 from remind.models.codec import LinearCodec
 from remind.recipes import recipe
-from remind.training.launch import git_commit, machine_facts, progress_bar, train
+from remind.recipes.validators import make_validator
+from remind.training.launch import train
+from remind.training.machine import git_commit, machine_facts
+from remind.training.progress import progress_bar
+from remind.training.run_checkpoint import latest
 from remind.world import FAMILIES
 
 MODELS = ("remind", "base", "matched", "remind_anchor_knocked_out")
@@ -83,7 +87,8 @@ def run_demo(out: Path, *, from_scratch: bool, num_clips: int, seed: int, consol
     names: dict[str, str | Path] = dict(zip(("remind", "base", "matched"), SHIPPED, strict=True))
     if from_scratch:
         names["remind"] = out / "nano"
-        train(recipe("nano"), out / "nano", resume=(out / "nano" / "state.pt").exists(), console=console)
+        train(recipe("nano"), out / "nano", resume=latest(out / "nano") is not None, console=console,
+              validator_factory=make_validator)
     pipelines = {name: RemindPipeline.from_pretrained(where) for name, where in names.items()}
     hw = pipelines["remind"].hw
 
@@ -147,20 +152,16 @@ def generate_all(
     """V2V of every model, I2V of the two that know interruptions, and what the models looked at."""
     tasks = [RecoveryTask(case.degraded, case.schedule, seed * 1_000_003 + i) for i, case in enumerate(cases)]
     sampler = Sampler()
-    recorders: dict[str, dict[int, KVImportanceRecorder]] = {"remind": {}, "base": {}}
+    glances = {name: LayoutGlances([case.graph for case in cases]) for name in ("remind", "base")}
     videos: dict[str, list[np.ndarray]] = {}
     image_videos: dict[str, list[np.ndarray]] = {}
     with progress_bar("generating", console, total=(len(MODELS) + 2) * len(cases)) as (bar, task):
         for name in MODELS:
             pipeline = pipelines["remind" if name == "remind_anchor_knocked_out" else name]
-
-            def record(members: list[int], glance: Glance, model_name: str = name) -> None:
-                add_glance(recorders[model_name], members, glance, cases)
-
             frames = pipeline.recover(
                 tasks, sampler=sampler,
                 knock_out_anchors="rebuild" if name == "remind_anchor_knocked_out" else None,
-                glance=record if name in recorders else None,
+                glance=glances.get(name),
                 progress=lambda done: bar.advance(task, done),
             )
             videos[name] = [f.numpy() for f in frames]
@@ -168,25 +169,7 @@ def generate_all(
             frames = pipelines[name].image_to_video(tasks, sampler=sampler,
                                                     progress=lambda done: bar.advance(task, done))
             image_videos[name] = [f.numpy() for f in frames]
-    importance = {name: average([r.result() for r in found.values()]) for name, found in recorders.items() if found}
-    return videos, image_videos, importance
-
-
-def add_glance(
-    recorders: dict[int, KVImportanceRecorder], members: list[int], glance: Glance, cases: Sequence[WorldClip]
-) -> None:
-    """Record clips of the commonest layout alone, so that a chunk of the map has one role."""
-    layouts = Counter(case.graph.draw() for case in cases)
-    commonest = max(sorted(layouts), key=lambda layout: layouts[layout])
-    for row, index in enumerate(members):
-        if cases[index].graph.draw() != commonest:
-            continue
-        depth = len(glance.lse)
-        recorder = recorders.setdefault(index, KVImportanceRecorder(cases[index].graph.num_chunks,
-                                                                    paper_reduction(depth)))
-        tokens = glance.lse[0].shape[2]
-        recorder.add(glance.chunk, [e.chunk for e in glance.entries], [layer[row] for layer in glance.lse],
-                     [tokens] * len(glance.entries))
+    return videos, image_videos, {name: seen.result() for name, seen in glances.items()}
 
 
 @cache

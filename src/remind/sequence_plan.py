@@ -29,10 +29,11 @@ class PlanEntry:
     """One chunk in the sequence.
 
     Args:
-        chunk: source chunk; also which prompt and cameras it gets.
-        track: which version of the clip it is read from.
+        chunk: source chunk.
+        track: which version of the clip it is read from; latents, cameras and prompt all come from there.
         position: original time of its first latent frame; the other two follow.
-        role: the role of the source chunk in the frame graph, or `reference`.
+        role: the role of the source chunk in the frame graph, or `reference`; where nothing is interrupted, since the
+            clean version is read as it is, `clean`.
         sigma: rule per latent frame.
         supervised: whether each latent frame is in the loss.
         sees: indices of the other entries it attends, ascending; it always attends itself.
@@ -55,6 +56,9 @@ class PlanEntry:
                 raise GraphError("only noised latent frames can be supervised", got=rule, expected="sampled")
         if self.position < 0:
             raise GraphError("positions start at 0", got=self.position)
+        if self.role == "reference" and (self.track != "clean" or self.is_supervised):
+            raise GraphError("a reference is read from the undegraded clip and is never in the loss",
+                             got=(self.track, self.supervised))
 
     @property
     def is_supervised(self) -> bool:
@@ -89,6 +93,25 @@ class SequencePlan:
         return tuple(tuple(sorted((*entry.sees, i))) for i, entry in enumerate(self.entries))
 
     @property
+    def prompts(self) -> tuple[tuple[Track, int], ...]:
+        """The prompts that the plan reads, each once, in order of first use: whose schedule, which chunk's."""
+        return tuple(dict.fromkeys((entry.track, entry.chunk) for entry in self.entries))
+
+    @property
+    def prompt_of_entry(self) -> tuple[int, ...]:
+        """Per entry its place in `prompts`."""
+        places = {prompt: place for place, prompt in enumerate(self.prompts)}
+        return tuple(places[entry.track, entry.chunk] for entry in self.entries)
+
+    def told(self, clean: Sequence[str], degraded: Sequence[str]) -> tuple[str, ...]:
+        """Each entry's prompt.
+
+        Args:
+            clean, degraded: the prompts of both versions' chunks, see `prompt_schedule.chunk_prompts`.
+        """
+        return tuple((clean if entry.track == "clean" else degraded)[entry.chunk] for entry in self.entries)
+
+    @property
     def largest_distance(self) -> int:
         """Largest temporal distance (latent frames) that any entry attends over; recorded in checkpoints."""
         return max(
@@ -97,8 +120,12 @@ class SequencePlan:
             default=LATENTS_PER_CHUNK - 1,
         )
 
-    def draw(self) -> str:
-        """The plan as a table for the terminal: one row an entry, one column an entry it may see."""
+    def draw(self, told: Sequence[str] = ()) -> str:
+        """The plan as a table for the terminal: one row an entry, one column an entry it may see.
+
+        Args:
+            told: prompts of the entries, to stand behind their rows.
+        """
         sign = {"zero": "0", "sampled": "s", "memory": "m", "one": "1"}
         rows = [f"{self.regime}: {len(self.entries)} entries; "
                 "sigma 0 clean, s sampled, m memory noise, 1 pure noise; * in the loss"]
@@ -108,8 +135,22 @@ class SequencePlan:
             )
             seen = "".join("#" if j in entry.sees else ("o" if j == i else ".") for j in range(len(self.entries)))
             rows.append(f"  {i:2d} chunk {entry.chunk} {entry.track:8s} {entry.role:9s} "
-                        f"t={entry.position:<3d} [{rules}] {seen}")
+                        f"t={entry.position:<3d} [{rules}] {seen}" + (f"  {told[i]}" if told and told[i] else ""))
         return "\n".join(rows)
+
+
+def shared_prompt_layout(plans: Sequence[SequencePlan]) -> tuple[int, ...]:
+    """Which entry reads which prompt, alike in all plans of a micro-batch; the prompts themselves may differ.
+
+    Raises:
+        GraphError: plans of which some entries share a prompt where another's do not.
+    """
+    first = plans[0].prompt_of_entry
+    for plan in plans[1:]:
+        if plan.prompt_of_entry != first:
+            raise GraphError("plans of one micro-batch share prompts differently", got=(plans[0].regime, plan.regime),
+                             expected="one layout", fix="group the batch by regime")
+    return first
 
 
 def shared_visibility(plans: Sequence[SequencePlan]) -> tuple[tuple[int, ...], ...]:

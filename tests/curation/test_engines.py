@@ -11,8 +11,9 @@ import torch
 from remind.curation.blobs import Blobs
 from remind.curation.engines import run_engine
 from remind.curation.item import FileMedia, SourceItem
-from remind.curation.item_work import Outcome, Task, Worker
+from remind.curation.item_work import Worker
 from remind.curation.options import BuildOptions
+from remind.curation.outcome import Outcome, Task
 from remind.errors import InputError
 
 

@@ -21,10 +21,11 @@ from rich.console import Console
 
 from remind.curation.build_report import BuildReport
 from remind.curation.engines import Engine
-from remind.curation.ledger import Ledger
+from remind.curation.explain import explain
+from remind.curation.ledger import LEDGER, Ledger
 from remind.curation.motion_policy import MotionPolicy
 from remind.curation.options import BuildOptions
-from remind.curation.pipeline import LEDGER, build_store, explain, retry
+from remind.curation.pipeline import build_store, retry
 from remind.curation.source_kinds import SourceSpec
 from remind.data.clip_store import ClipStore
 from remind.data.interrupt import RecipeDistribution
@@ -118,7 +119,7 @@ def test_good_videos_become_clips_and_the_others_are_listed(built: tuple[Path, B
     assert written["dropped"][0].keys() == written["failed"][0].keys() == {"item", "stage", "reason"}
     assert sorted(p.name for p in out.iterdir()) == [".work", "index.parquet", "report.json", "shards"]
     left = sorted(p.name for p in (out / ".work").iterdir())
-    assert left == ["blobs", "ledger.lock", "ledger.sqlite"]  # blobs of the copy
+    assert left == ["ledger.lock", "ledger.sqlite"]
     assert verify(out).ok
 
 
@@ -173,7 +174,7 @@ def test_a_changed_option_redoes_what_it_touches_and_no_more(
     shutil.copytree(built[0], out)
     dark = RecipeDistribution(kinds=(("light_toggle", 1.0),), several_share=0.0, together_share=0.0)
     build_store(mixed_folder, out, replace(SMALL, seed=1, interruptions=dark))
-    assert work_done(out)[2] == ["interrupt"] * 7 + ["pack"] * 7  # no decoding; 3 are the copy's
+    assert work_done(out)[2] == ["interrupt"] * 4 + ["pack"] * 4  # no decoding, and nothing for the copy
     first, second = ClipStore.open(built[0]), ClipStore.open(out)
     assert first.clip_ids == second.clip_ids
     assert {c.recipe.kind for c in second} == {"light_toggle"}

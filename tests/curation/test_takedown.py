@@ -72,6 +72,28 @@ def test_nothing_of_a_removed_clip_stays_in_the_folder(root: Path) -> None:
     assert ClipStore.open(root)[0].clean.clip_id == "clip-1"
 
 
+def test_a_store_remembers_what_was_taken_down_without_naming_anybody(root: Path) -> None:
+    provenance = ClipStore.open(root).records(0).provenance
+    take_down(root, Takedown(("Jane Doe", "no such thing", "clip-2")))
+    known = Takedown.of_store(root)
+    assert known.matches("elsewhere", provenance)
+    assert known.lines_about(clip_id="clip-2")
+    assert known.lines_about(author="JANE  doe")
+    assert not known.lines_about(clip_id="clip-1", author="Jane", url="https://example.org/")
+    assert not known.lines_about(author="no such thing")  # it asked for nothing that was here
+    before = files(root)
+    assert take_down(root, Takedown(("clip-2",))).removed == ()
+    assert files(root) == before
+    assert Takedown.of_store(root / "shards").lines == ()
+
+
+def test_what_was_rendered_from_a_clip_goes_with_it(root: Path) -> None:
+    provenance = ClipStore.open(root).records(3).provenance
+    made = provenance.model_copy(update={"facts": {"source_clip": "clip-9"}})
+    assert Takedown(("clip-9",)).matches("clip-9-loop-0", made) == ("clip-9",)
+    assert Takedown(("clip-9",)).matches("clip-9-loop-0", provenance) == ()
+
+
 def test_without_a_match_no_byte_changes(root: Path) -> None:
     before = files(root)
     assert take_down(root, Takedown(("nobody",))).unmatched == ("nobody",)

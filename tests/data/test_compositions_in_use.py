@@ -11,7 +11,8 @@ import torch
 from remind.clip import Clip
 from remind.data.clip_store import ClipStore
 from remind.data.clip_store_writer import ClipStoreWriter
-from remind.data.dataset import MemoryBank
+from remind.data.dataset import StoreDataset
+from remind.data.encoded_pair import LivePairs, VariantSpec
 from remind.data.interrupt import (
     Event,
     InterruptionRecipe,
@@ -51,8 +52,9 @@ def test_wide_clips_with_compositions_are_stored_and_trained_on(tmp_path: Path) 
     store = ClipStore.open(tmp_path / "store")
     assert [memory.recipe for memory in store] == recipes
     assert any(len(drawn.events) > 1 for drawn in recipes)
-    bank = MemoryBank.from_store(store, LinearCodec.load(), WordHashEncoder(8, 24), SEEN)
-    for sample, memory in zip(bank, store, strict=True):
+    pairs = LivePairs(store, LinearCodec.load(), VariantSpec(), hw=SEEN)
+    dataset = StoreDataset(pairs, WordHashEncoder(8, 24))
+    for sample, memory in zip((dataset[i] for i in range(len(dataset))), store, strict=True):
         clean = clean_view(memory.clean, memory.recipe)
         assert clean.hw == memory.degraded().hw == SEEN
         codec = LinearCodec.load()

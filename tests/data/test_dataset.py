@@ -11,10 +11,10 @@ import torch
 from remind.data.clip_store import ClipStore
 from remind.data.dataset import StoreDataset
 from remind.data.encoded_pair import LivePairs, VariantSpec
+from remind.data.kept_pairs import KeptPairs, pair_bytes
 from remind.data.latent_build import build_latents
 from remind.data.latent_cache import CachedPairs, LatentCache, LatentSpec
 from remind.data.loader import StepSampler, read_batches
-from remind.data.memory_bank import MemoryBank
 from remind.data.memory_sample import MemorySample
 from remind.data.mixture import Mixture
 from remind.data.quarantine import Quarantine
@@ -65,16 +65,15 @@ def test_items_are_every_clip_in_every_variant(root: Path, tmp_path: Path, text:
             a[index]
 
 
-def test_it_agrees_with_the_bank_in_memory(root: Path, text: WordHashEncoder) -> None:
-    """Latents to the last bits only: the bank encodes both versions in one matrix product."""
-    codec = LinearCodec.load()
-    bank = MemoryBank.from_store(ClipStore.open(root), codec, text, HW)
-    dataset = StoreDataset(live(root), text)
-    for i in range(COUNT):
-        torch.testing.assert_close(bank[i].degraded, dataset[i].degraded, atol=1e-5, rtol=0)
-        assert torch.equal(bank[i].degraded_text, dataset[i].degraded_text)
-        assert torch.equal(bank[i].clean_cameras, dataset[i].clean_cameras)
-        assert bank[i].graph == dataset[i].graph
+def test_pairs_kept_in_memory_are_read_once_and_are_the_same(root: Path, text: WordHashEncoder) -> None:
+    kept = KeptPairs(live(root))
+    dataset, expected = StoreDataset(kept, text), [StoreDataset(live(root), text)[i] for i in range(COUNT * VARIANTS)]
+    assert all(same(dataset[i], expected[i]) for i in range(len(dataset)))
+    for clip in range(COUNT):
+        damage(root, clip)  # no one looks at the disk any more
+    assert all(same(dataset[i], expected[i]) for i in range(len(dataset)))
+    tensors = [t for pair in (kept.read(0, 0),) for track in (pair.clean, pair.degraded) for t in vars(track).values()]
+    assert sum(t.numel() * t.element_size() for t in tensors) == pair_bytes(57, HW)
 
 
 def test_loader_processes_read_what_one_process_reads(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:

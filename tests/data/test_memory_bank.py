@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_a_world_bank_comes_back_from_the_cache_as_it_was_rendered(
 ) -> None:
     told: list[tuple[int, int]] = []
     first = MemoryBank.world(SPEC, codec, encoder, cache_dir=tmp_path, progress=lambda *n: told.append(n))
-    (path,) = tmp_path.iterdir()  # one file, and nothing half-written beside it
+    (path,) = (p for p in tmp_path.iterdir() if p.suffix != ".lock")  # one file, and nothing half-written beside it
     assert path.name == f"world-bank-{SPEC.key(codec)}.safetensors"
     assert told == [(4, 4)]
     written = path.stat().st_mtime_ns
@@ -87,6 +88,21 @@ def test_a_world_bank_comes_back_from_the_cache_as_it_was_rendered(
         assert torch.equal(sample.degraded_text, encoder(chunk_prompts(clip.clean.caption, clip.schedule)))
         assert torch.equal(sample.clean_text, encoder(chunk_prompts(clip.clean.caption, Schedule(57))))
         assert not torch.equal(sample.clean_text, sample.degraded_text)
+
+
+def test_of_two_that_want_a_bank_one_renders_and_the_other_waits(
+    codec: LinearCodec, encoder: WordHashEncoder, tmp_path: Path, two_families: None
+) -> None:
+    told: list[str] = []
+
+    def ask(who: str) -> MemoryBank:
+        return MemoryBank.world(SPEC, codec, encoder, cache_dir=tmp_path, progress=lambda *_: told.append(who))
+
+    with ThreadPoolExecutor(2) as pool:  # locks are of open files, so threads exclude each other as processes do
+        first, second = pool.map(ask, ("a", "b"))
+    assert len(told) == 1
+    assert same_samples(first, second)
+    assert first.content == second.content == SPEC.key(codec)
 
 
 def test_the_key_of_a_world_bank_follows_its_spec_and_codec(codec: LinearCodec, two_families: None) -> None:

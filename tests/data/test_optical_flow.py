@@ -15,20 +15,21 @@ from remind.data.video_io import read_clip
 from remind.geometry import intrinsics_from_fov, pan_trajectory, yaw_trajectory
 from remind.world import FAMILIES, Scene, sample_scene
 from remind.world.clutter import add_clutter
+from remind.world.exact_motion import object_flow
 
 HW, FRAMES = (96, 160), 81
 
 
 def truth(scene: Scene) -> tuple[float, float]:
-    """Mean area that changes within a quarter of a second while anything does, and how long it does; still cameras."""
-    luma = scene.clip().rgb[::4].float().mean(-1)
-    area = ((luma[1:] - luma[:-1]).abs() > 6).float().mean((1, 2))
+    """Mean area that moves by itself while anything does, and how long it does."""
+    moves = object_flow(scene, 4).norm(dim=-1) > 0.02 * max(HW) / 4  # sides a second, for a quarter of a second
+    area = moves.double().mean((1, 2))
     active = area > 0.005
-    return float(area[active].mean()) if active.any() else 0.0, float(active.float().mean())
+    return float(area[active].mean()) if active.any() else 0.0, float(active.double().mean())
 
 
 def test_what_moves_and_for_how_long_is_what_the_world_moves() -> None:
-    """Areas come out too large: flow fills plain bodies that a difference of pictures leaves out, and their edges."""
+    """Durations are right; areas to a factor of two, see experiments/flow_areas."""
     areas, durations = [], []
     for family in sorted(FAMILIES):
         scene = sample_scene(3, family=family, num_frames=FRAMES, hw=HW)
@@ -36,10 +37,11 @@ def test_what_moves_and_for_how_long_is_what_the_world_moves() -> None:
         areas.append((found.object_area, area))
         durations.append(abs(found.object_duration - duration))
     found_area, true_area = np.array(areas).T
-    assert np.median(durations) == 0
-    assert np.mean(durations) < 0.12
-    assert np.corrcoef(found_area, true_area)[0, 1] > 0.75
-    assert 1 < np.median(found_area[true_area > 0] / true_area[true_area > 0]) < 2.5
+    assert np.mean(durations) < 0.03
+    ratio = found_area[true_area > 0] / true_area[true_area > 0]
+    assert 0.75 < np.median(ratio) < 1.33
+    assert np.mean(np.abs(np.log2(ratio)) < 1.6) > 0.75
+    assert np.abs(found_area - true_area).mean() < 0.11
     assert found_area[true_area == 0].sum() == 0  # a scene at rest has no motion
 
 
@@ -69,7 +71,7 @@ def test_the_same_window_gives_the_same_numbers() -> None:
 def test_real_shots(real_videos: Path) -> None:
     press = measure_flow(read_clip(real_videos / "crush_027.mp4", num_frames=81, fps=16, hw=(240, 416)).rgb, 16.0)
     assert press.camera_motion < 0.01  # a tripod
-    assert 0.2 < press.object_duration < 1  # it waits at first
+    assert press.object_duration > 0.9  # slowly from the first frame on: flow in blocks of 16 px saw it after a second
     drone = measure_flow(
         read_clip(real_videos / "spatialvid" / "clip.mp4", num_frames=81, fps=16, hw=(240, 416)).rgb, 16.0
     )

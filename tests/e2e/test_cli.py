@@ -112,7 +112,7 @@ def test_training_writes_a_checkpoint_that_says_where_it_comes_from(run: Path) -
     config = json.loads((run / "config.json").read_text())
     assert config["steps_done"] == 3
     assert config["command"].startswith("remind train nano")
-    assert config["data"]["store"]
+    assert [store["clips"] for store in config["data"]["stores"]] == [1]
     assert config["licence"] == "Apache-2.0; trained on the embedded world and on clips under: unknown (1)"
     assert (run / "model.safetensors").stat().st_size > 1e6
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
@@ -165,7 +165,7 @@ def test_an_image_becomes_a_video(folder: Path, run: Path) -> None:
 def test_help_teaches(folder: Path) -> None:
     top = remind("--help", cwd=folder)
     assert top.returncode == 0
-    for command in ("demo", "train", "generate", "doctor", "data"):
+    for command in ("demo", "train", "runs", "generate", "doctor", "data"):
         assert command in top.stdout
     assert "--resume" in remind("train", "--help", cwd=folder).stdout
     assert "--source" in remind("data", "build", "--help", cwd=folder).stdout

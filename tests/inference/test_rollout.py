@@ -121,6 +121,33 @@ def test_the_future_is_not_read(model: CausalVideoDiT) -> None:
     assert not torch.allclose(before[:, 12:], after[:, 12:])
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 5])
+@pytest.mark.parametrize("given", [0, 1, 3])
+def test_writing_in_the_next_chunks_first_pass_is_writing_in_a_pass_of_its_own(
+    model: CausalVideoDiT, together: int, given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    run = model.forward
+    monkeypatch.setattr(model, "forward", lambda x, *a, **k: passes.append(x.shape[1] // 3) or run(x, *a, **k))
+    seen: dict[int, list[Glance]] = {1: [], together: []}
+    made = {n: rollout(model, make_prefix(given), make_conditions(), sampler=FAST, glance=seen[n].append,
+                       chunks_per_pass=n) for n in seen}  # fmt: skip
+    torch.testing.assert_close(made[together], made[1], atol=2e-5, rtol=1e-5)
+    for mine, separate in zip(seen[together], seen[1], strict=True):
+        assert mine.entries == separate.entries
+        torch.testing.assert_close(torch.stack(mine.lse), torch.stack(separate.lse), atol=2e-5, rtol=1e-5)
+    if together > 1:
+        last = passes[given + (CHUNKS - given) * 4 - 1 :]  # those of the second rollout
+        assert sum(last) == CHUNKS - 1 + 3 * (CHUNKS - given)  # equal work
+        assert max(last) <= together
+        assert len(last) == 3 * (CHUNKS - given) + given // together
+
+
+def test_a_pass_runs_over_at_least_one_chunk(model: CausalVideoDiT) -> None:
+    with pytest.raises(InputError, match="at least one chunk"):
+        rollout(model, make_prefix(), make_conditions(), chunks_per_pass=0)
+
+
 # --- knocking out a memory -----------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from remind.geometry import rotation_yaw
 from remind.models.attention import ChunkMask
 from remind.models.camera_conditions import CameraConditions, bounded_c2w, projection_matrices
 from remind.models.config import DiTConfig
+from remind.models.cross_attention import PromptContext
 from remind.models.dit import CausalVideoDiT
 from remind.models.kv_cache import StreamingKVCache
 from remind.models.pm_rope import position_rotors
@@ -66,6 +67,29 @@ def test_a_cached_rollout_with_a_gap_equals_the_full_pass(mode: str, keys: str) 
     assert (streamed(model, x, keys=keys) - model(**x)).abs().max() < 1e-5
     without = {**x, "cameras": None}
     assert (streamed(model, without, keys=keys) - model(**without)).abs().max() < 1e-5
+
+
+@every_mode
+@pytest.mark.parametrize("keys", ["rotated", "raw"])
+@torch.no_grad()
+def test_two_chunks_in_one_pass_over_the_cache_equal_the_full_pass(mode: str, keys: str) -> None:
+    """Chunk k is written while k + 1 takes its first look, as `rollout` does it, each with a text of its own."""
+    model, x = trained(MODES[mode]), make_inputs(MODES[mode])
+    cache = StreamingKVCache(model.config, batch=2, num_slots=4, grid_hw=(2, 3), keys=keys)
+    starts = [int(t) for t in x["positions"][0, ::3]]
+    cache.open(0, starts[0], "clean")
+    found = []
+    for k in (1, 2, 3):
+        f = slice(3 * k - 3, 3 * k + 3)
+        cache.open(k, starts[k], "clean")
+        texts = PromptContext.join([model.encode_prompt(x["text"][:, j]) for j in (k - 1, k)])
+        found.append(model(x["latents"][:, f], x["sigmas"][:, f], x["positions"][:, f], texts, x["cameras"][:, f],
+                           cache=cache))  # fmt: skip
+        cache.close()
+    full = model(**x)
+    assert (found[0][:, :3] - full[:, :3]).abs().max() < 1e-5
+    for k in (1, 2, 3):
+        assert (found[k - 1][:, 3:] - full[:, frames(k)]).abs().max() < 1e-5
 
 
 @every_mode

@@ -71,6 +71,33 @@ def test_every_pass_overwrites_the_open_slot_and_the_last_one_stays(cache: Strea
     assert look(cache, 1.0) == (3.0, [TOKENS, 3])  # (1 + 7 + 1) / 3
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_open_chunks_see_those_opened_before_them(config: DiTConfig, form: dict) -> None:
+    cache = StreamingKVCache(config, batch=2, num_slots=4, grid_hw=GRID, **form)
+    remember(cache, 0, 1.0)
+    remember(cache, 1, 2.0)
+    cache.evict(0)  # so that the second open chunk lies in front of the first
+    cache.open(2, 6, "clean")
+    remembered = cache.num_open
+    cache.open(3, 9, "clean")
+    assert (remembered, cache.num_open) == (1, 2)
+    same, lse = one_chunk(config, 0.0, tokens=2 * TOKENS), []
+    values = torch.cat([one_chunk(config, 3.0), one_chunk(config, 7.0)], 2)
+    y = cache.attend(0, same, same, values, lse=lse)
+    torch.testing.assert_close(y[:, :, :TOKENS], one_chunk(config, 2.5))  # (2 + 3) / 2
+    torch.testing.assert_close(y[:, :, TOKENS:], one_chunk(config, 4.0))  # (2 + 3 + 7) / 3
+    assert [e.chunk for e in cache.entries] == [2, 1, 3]
+    unseen = torch.isinf(lse[0][0, 0])
+    assert unseen[:TOKENS].all(0).tolist() == [False, False, True]
+    assert not unseen[TOKENS:].any()
+    cache.close()
+    cache.evict(2)  # the first one was closed, the other is still open
+    with pytest.raises(InputError, match="no such chunk"):
+        cache.evict(3)
+    with pytest.raises(InputError, match="these are not the open chunks"):
+        cache.attend(0, same, same, values)
+
+
 def test_layers_do_not_share_memory(cache: StreamingKVCache) -> None:
     cache.open(0, 0, "clean")
     look(cache, 1.0, layer=0)
@@ -147,8 +174,8 @@ def test_what_cannot_be_done_is_said(config: DiTConfig, cache: StreamingKVCache)
     with pytest.raises(InputError, match="no such chunk"):
         cache.evict(0)
     cache.open(0, 0, "clean")
-    with pytest.raises(InputError, match="already open"):
-        cache.open(1, 3, "clean")
+    with pytest.raises(InputError, match="already in the cache"):
+        cache.open(0, 0, "clean")
     with pytest.raises(InputError, match="no such chunk"):
         cache.evict(0)  # the open one
     cache.close()
@@ -168,5 +195,5 @@ def test_a_chunk_of_another_batch_or_size_is_refused(
 ) -> None:
     cache.open(0, 0, "clean")
     x = one_chunk(config, 0.0, **wrong)
-    with pytest.raises(InputError, match="batch 2, 6 tokens"):
+    with pytest.raises(InputError, match="batch 2, 1 x 6 tokens"):
         cache.attend(0, x, x, x)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remind.errors import InputError
+from remind.errors import GraphError, InputError
 from remind.frame_graph import FrameGraph, Interruption, Schedule, frames_of_chunk
-from remind.sequence_plan import PlanEntry, SequencePlan, shared_visibility
+from remind.prompt_schedule import chunk_prompts
+from remind.sequence_plan import PlanEntry, SequencePlan, shared_prompt_layout, shared_visibility
 from remind.training.regimes import (
     REGIMES,
     BatchChoices,
-    Curriculum,
     RegimeOptions,
+    check_supports,
     draw_batch_choices,
 )
 
@@ -109,7 +108,24 @@ def test_all_history_supervises_every_chunk_and_seeds_the_first_frame(graph: Fra
     assert all(entry.supervised == (True,) * 3 for entry in targets[1:])
     assert all(entry.sigma == ("zero",) * 3 for entry in plan.entries if not is_target(entry))
     assert {entry.track for entry in plan.entries} == {"degraded"}
-    assert {entry.track for entry in build("all_history", graph, seed, track="clean").entries} == {"clean"}
+    assert [entry.role for entry in targets] == list(graph.roles)
+    clean = build("all_history", graph, seed, track="clean")
+    assert {(entry.track, entry.role) for entry in clean.entries} == {("clean", "clean")}
+
+
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_the_shared_pass_is_one_sequence_of_noised_chunks_that_see_each_other(graph: FrameGraph, seed: int) -> None:
+    plan = build("all_history", graph, seed, history="shared")
+    forced = [entry for entry in build("all_history", graph, seed).entries if is_target(entry)]
+    assert [entry.chunk for entry in plan.entries] == list(range(graph.num_chunks))
+    assert [entry.sees for entry in plan.entries] == [tuple(range(k)) for k in range(graph.num_chunks)]
+    for mine, theirs in zip(plan.entries, forced, strict=True):  # what is learned is the same, what is seen is not
+        assert (mine.sigma, mine.supervised, mine.track, mine.role) == (
+            theirs.sigma, theirs.supervised, theirs.track, theirs.role)  # fmt: skip
+        assert mine.position == 3 * mine.chunk
+    for name in set(REGIMES) - {"all_history"}:
+        assert build(name, graph, seed, history="shared") == build(name, graph, seed)
 
 
 @given(graph=graphs(), seed=any_seed, share=st.floats(0, 1))
@@ -163,13 +179,39 @@ def test_with_two_interruptions_each_recovery_keeps_an_anchor_and_its_suffix_is_
         assert supervised == [5, 6]
 
 
+def test_of_a_recovery_without_anchors_the_latest_one_is_spared() -> None:
+    """The nearest clean evidence before its interruption."""
+    events = (Interruption("occluder", 22, 23, 30, 32), Interruption("light_toggle", 70, 72, 80, 80))
+    graph = FrameGraph(Schedule(105, events))
+    assert graph.draw() == "AAxRAAxR."
+    clean = {
+        tuple(e.chunk for e in build("noisy_memory", graph, seed, memory_noise_share=1.0).entries
+              if e.sigma == ("zero",) * 3)
+        for seed in range(80)
+    }  # fmt: skip
+    assert clean == {(0, 5), (1, 5), (1, 3), (1, 4)}  # one survivor at random, and the latest of the other group
+
+
 def test_node_drop_sometimes_drops_an_anchor_too() -> None:
     graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
-    kept = {
-        tuple(e.chunk for e in build("node_drop", graph, seed).entries if e.sigma == ("zero",) * 3)
-        for seed in range(60)
-    }
-    assert kept == {(0, 1), (0,), (1,)}  # chunk 6 is nobody's history
+
+    def kept(share: float) -> set[tuple[int, ...]]:
+        plans = [build("node_drop", graph, seed, anchor_drop_share=share) for seed in range(60)]
+        return {tuple(e.chunk for e in plan.entries if e.sigma == ("zero",) * 3) for plan in plans}
+
+    assert kept(0.25) == {(0, 1), (0,), (1,)}  # chunk 6 is nobody's history
+    assert kept(0.0) == {(0, 1)}
+    assert kept(1.0) == {(0,), (1,)}
+
+
+@pytest.mark.parametrize("name", ["noisy_memory", "node_drop"])
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_what_is_corrupted_is_memory_alone(name: str, graph: FrameGraph, seed: int) -> None:
+    """What is learned, and who sees whom, is as in all-history."""
+    plan, plain = build(name, graph, seed, memory_noise_share=0.8), build("all_history", graph, seed)
+    assert plan.visibility == plain.visibility
+    assert [e for e in plan.entries if is_target(e)] == [e for e in plain.entries if is_target(e)]
 
 
 @given(batch=batches(), seed=any_seed)
@@ -216,7 +258,37 @@ def test_references_lie_at_0_and_were_taken_before_anything_was_degraded(
         targets = [entry for entry in plan.entries if is_target(entry)]
         assert targets[0].position == 3 * choices.gap_chunks >= 3 * choices.num_references
         assert targets[-1].chunk == graph.num_chunks - 1
-        assert {entry.track for entry in plan.entries} == {"clean"}
+        assert {entry.track for entry in references} == {"clean"}
+        assert len({entry.track for entry in plan.entries if entry.role != "reference"}) == 1
+        assert all(entry.is_supervised for entry in targets)
+
+
+def test_reference_targets_are_clean_or_degraded_as_often_as_asked() -> None:
+    graph = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
+    for share in (0.0, 0.5, 1.0):
+        clean = sum(
+            build("reference_cache", graph, seed, clean_target_share=share).entries[-1].track == "clean"
+            for seed in range(400)
+        )
+        assert clean / 400 == pytest.approx(share, abs=0.07)
+
+
+@pytest.mark.parametrize("name", REGIMES)
+@given(graph=graphs(), seed=any_seed)
+@quickly
+def test_every_entry_is_told_what_happens_in_the_version_it_is_read_from(
+    name: str, graph: FrameGraph, seed: int
+) -> None:
+    plan = build(name, graph, seed, clean_prefix_share=0.5)
+    clean = chunk_prompts("a cup", Schedule(graph.schedule.num_frames))
+    degraded = chunk_prompts("a cup", graph.schedule)
+    for entry, told, place in zip(plan.entries, plan.told(clean, degraded), plan.prompt_of_entry, strict=True):
+        assert plan.prompts[place] == (entry.track, entry.chunk)
+        assert told == (clean if entry.track == "clean" else degraded)[entry.chunk]
+        if entry.role == "reference":  # before anything happens, both schedules say the same
+            assert told == "a cup" == degraded[entry.chunk]
+        if entry.role == "degraded" and entry.track == "degraded":
+            assert told != "a cup"
 
 
 @given(batch=batches(), seed=any_seed)
@@ -225,7 +297,7 @@ def test_batch_choices_suit_every_graph(batch: list[FrameGraph], seed: int) -> N
     choices = draw_batch_choices(batch, np.random.default_rng(seed))
     num = batch[0].num_chunks
     first_degraded = min((g.degraded[0] for g in batch if g.degraded), default=2)
-    assert 1 <= choices.num_references <= first_degraded
+    assert 1 <= choices.num_references <= min(first_degraded, num - 1)
     assert choices.num_references <= choices.gap_chunks < num
     assert 1 <= choices.first_target < num
     assert all(choices.first_target <= g.frontier for g in batch if g.frontier is not None)
@@ -248,7 +320,7 @@ def test_plans_of_one_batch_attend_alike(name: str, batch: list[FrameGraph], see
     options = RegimeOptions(clean_prefix_share=0.5)
     plans = [REGIMES[name](graph, rng, options, choices) for graph in batch]
     assert shared_visibility(plans) == plans[0].visibility
-    assert len({tuple(entry.chunk for entry in plan.entries) for plan in plans}) == 1  # one text layout
+    assert shared_prompt_layout(plans) == plans[0].prompt_of_entry
 
 
 def test_distance_of_a_reference_plan_is_the_gap() -> None:
@@ -258,20 +330,40 @@ def test_distance_of_a_reference_plan_is_the_gap() -> None:
     assert plan.largest_distance == 20
 
 
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_short_clean_clips_have_choices_too(num: int) -> None:
+    graph = FrameGraph(Schedule(12 * num - 3))
+    for seed in range(20):
+        choices = draw_batch_choices([graph], np.random.default_rng(seed))
+        assert 1 <= choices.num_references <= choices.gap_chunks
+        assert choices.gap_chunks < num or num == 1
+    for name in ("all_history", "noisy_memory", "node_drop"):
+        assert build(name, graph, 0).entries[-1].chunk == num - 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 @pytest.mark.parametrize(
-    "weights", [(), (("nonsense", 1.0),), (("all_history", -1.0), ("node_drop", 2.0)), (("all_history", 0.0),)]
+    "name", ["memory_noise_share", "anchor_drop_share", "clean_prefix_share", "clean_target_share"]
 )
-def test_a_curriculum_needs_known_regimes_with_weights(weights: tuple) -> None:
-    unchecked = object.__new__(Curriculum)  # the type annotations that are on under pytest would come before it
-    object.__setattr__(unchecked, "weights", weights)
-    with pytest.raises(InputError, match="curriculum"):
-        unchecked.__post_init__()
+def test_shares_lie_within_0_and_1(name: str, share: float) -> None:
+    with pytest.raises(InputError, match=name):
+        RegimeOptions(**{name: share})
 
 
-def test_a_curriculum_picks_by_weight() -> None:
-    curriculum = Curriculum((("all_history", 3.0), ("node_drop", 1.0), ("noisy_memory", 0.0)))
-    picks = [curriculum.pick(np.random.default_rng(seed)) for seed in range(1000)]
-    assert picks.count("all_history") / 1000 == pytest.approx(0.75, abs=0.05)
-    assert "noisy_memory" not in picks
-    doubled = replace(curriculum, weights=tuple((name, 2 * w) for name, w in curriculum.weights))
-    assert [doubled.pick(np.random.default_rng(seed)) for seed in range(50)] == picks[:50]
+def test_data_that_no_regime_can_use_are_refused_with_what_is_missing() -> None:
+    clean, short = FrameGraph(Schedule(81)), FrameGraph(Schedule(9))
+    broken = FrameGraph(Schedule(81, (Interruption("light_toggle", 24, 27, 57, 60),)))
+    for name in REGIMES:
+        check_supports(name, [broken])
+        check_supports(name, iter([clean, short, broken]))  # clips without are fine beside some with
+    for name in ("all_history", "noisy_memory", "reference_cache"):
+        check_supports(name, [clean])
+    with pytest.raises(GraphError, match=r"v2v_frontier.*none of 2 clips.*recovery node"):
+        check_supports("v2v_frontier", [clean, short])
+    with pytest.raises(GraphError, match=r"node_drop.*none of 1 clips.*interruption"):
+        check_supports("node_drop", [clean])
+    for name in ("noisy_memory", "reference_cache"):
+        with pytest.raises(GraphError, match=name):
+            check_supports(name, [short])
+    with pytest.raises(GraphError, match="none of 0 clips"):
+        check_supports("all_history", [])

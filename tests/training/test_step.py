@@ -11,13 +11,18 @@ import torch
 from remind.data.dataset import MemorySample
 from remind.errors import GraphError
 from remind.flow import add_noise
+from remind.models.dit import CausalVideoDiT
 from remind.models.kv_cache import StreamingKVCache
 from remind.sequence_plan import SequencePlan
-from remind.training.losses import adaptive_weight, delta_loss, flow_loss, temporal_variance
+from remind.training.losses import ROLES, LossOptions, LossStatistics, loss_share, weigh
 from remind.training.regimes import REGIMES, BatchChoices, RegimeOptions, draw_batch_choices
-from remind.training.step import StepOptions, TrainingBatch, assemble, losses
+from remind.training.step import StepOptions, TrainingBatch, assemble, predict
 
 from ..make_memory import TINY, filled_model, samples
+
+
+def streams(size: int, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(1000 * seed + i) for i in range(size)]
 
 
 def make(
@@ -26,13 +31,21 @@ def make(
     rng, clips = np.random.default_rng(seed), samples(size)
     choices = draw_batch_choices([clip.graph for clip in clips], rng)
     plans = [REGIMES[name](clip.graph, rng, regime or RegimeOptions(), choices) for clip in clips]
-    batch = assemble(clips, plans, torch.Generator().manual_seed(seed), options or StepOptions())
-    return clips, plans, batch
+    return clips, plans, assemble(clips, plans, streams(size, seed), options or StepOptions())
+
+
+def loss_of(model: CausalVideoDiT, batch: TrainingBatch, variant: str = "dynamic") -> torch.Tensor:
+    """The loss of a global batch of this one micro-batch."""
+    weights = weigh(LossStatistics.of(batch.x0, batch.supervised), LossOptions(variant), delta_on=True)
+    return loss_share(
+        predict(model, batch), x0=batch.x0, noise=batch.noise, sigmas=batch.sigmas, supervised=batch.supervised,
+        roles=batch.roles, regime=batch.regime, weights=weights,
+    )[0]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REGIMES)
 def test_every_entry_is_gathered_from_the_chunk_and_track_it_names(name: str) -> None:
-    clips, plans, batch = make(name, regime=RegimeOptions(clean_prefix_share=0.5))
+    clips, plans, batch = make(name, regime=RegimeOptions(clean_prefix_share=0.5, clean_target_share=0.5))
     for row, (clip, plan) in enumerate(zip(clips, plans, strict=True)):
         for j, entry in enumerate(plan.entries):
             here, there = slice(3 * j, 3 * j + 3), slice(3 * entry.chunk, 3 * entry.chunk + 3)
@@ -41,9 +54,10 @@ def test_every_entry_is_gathered_from_the_chunk_and_track_it_names(name: str) ->
             assert torch.equal(batch.camera_valid[row, here], getattr(clip, f"{entry.track}_valid")[there])
             assert batch.positions[row, here].tolist() == [entry.position, entry.position + 1, entry.position + 2]
             assert batch.supervised[row, here].tolist() == list(entry.supervised)
-        track = plan.entries[-1].track
-        assert torch.equal(batch.text[row], getattr(clip, f"{track}_text"))
-    assert batch.text_of_chunk == tuple(entry.chunk for entry in plans[0].entries)
+            assert [ROLES[role] for role in batch.roles[row, here]] == [entry.role] * 3
+            text = batch.text[row, batch.text_of_chunk[j]]
+            assert torch.equal(text, getattr(clip, f"{entry.track}_text")[entry.chunk])
+    assert batch.regime == name
     assert batch.mask.visibility == plans[0].visibility
 
 
@@ -85,34 +99,35 @@ def test_plans_that_attend_differently_are_refused() -> None:
     plans = [REGIMES["reference_cache"](clips[i].graph, np.random.default_rng(0), RegimeOptions(),
                                         BatchChoices(3, 1, gap)) for i, gap in ((0, 2), (1, 3))]  # fmt: skip
     with pytest.raises(GraphError, match="attend differently"):
-        assemble(clips, plans, torch.Generator(), StepOptions())
+        assemble(clips, plans, streams(2), StepOptions())
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", REGIMES)
 def test_the_loss_is_eqs_4_to_6_of_what_the_model_says(name: str) -> None:
+    """Written out once more from the paper: x0_hat, differences inside chunks, one mean over the batch."""
     _, _, batch = make(name)
     model = filled_model()
     sigma = batch.sigmas[..., None, None, None]
     x_t = (1 - sigma) * batch.x0 + sigma * batch.noise
     velocity = model(x_t, batch.sigmas, batch.positions, batch.text, batch.cameras, attention=batch.mask,
                      text_of_chunk=batch.text_of_chunk)  # fmt: skip
-    flow = flow_loss(velocity, batch.noise - batch.x0, batch.supervised)
-    delta = delta_loss(x_t - sigma * velocity, batch.x0, batch.supervised)
-    weight = adaptive_weight(temporal_variance(batch.x0, batch.supervised))
-    total, parts = losses(model, batch, StepOptions(use_delta_loss=True))
-    torch.testing.assert_close(total, flow + weight * delta)
-    torch.testing.assert_close([parts["flow"], parts["delta"], parts["delta_weight"]], [flow, delta, weight])
-    gated, _ = losses(model, batch, StepOptions(use_delta_loss=False))
-    torch.testing.assert_close(gated, flow)
-    assert gated != total
+    flow = (velocity - (batch.noise - batch.x0))[batch.supervised].square().mean()
+    x0_hat = x_t - sigma * velocity
+    pairs = [(b, i) for b, i in batch.supervised.nonzero().tolist() if i % 3]
+    changes = torch.stack([batch.x0[b, i] - batch.x0[b, i - 1] for b, i in pairs])
+    delta = (torch.stack([x0_hat[b, i] - x0_hat[b, i - 1] for b, i in pairs]) - changes).square().mean()
+    weight = 0.2 * torch.exp(-5 * changes.var(correction=0))
+    torch.testing.assert_close(loss_of(model, batch, "flow_only"), flow)
+    torch.testing.assert_close(loss_of(model, batch, "dynamic"), flow + 0.2 * delta)
+    torch.testing.assert_close(loss_of(model, batch, "dynamic_adaptive"), flow + weight * delta)
 
 
 @torch.no_grad()
 def test_both_kernels_give_the_same_loss() -> None:
     model = filled_model()
     prefix, dense = (
-        losses(model, make("v2v_frontier", options=StepOptions(kernel=kernel))[2], StepOptions())[0]
+        loss_of(model, make("v2v_frontier", options=StepOptions(kernel=kernel))[2])
         for kernel in ("prefix", "dense")
     )
     torch.testing.assert_close(prefix, dense, atol=1e-5, rtol=1e-5)
@@ -130,16 +145,16 @@ def test_unsupervised_targets_neither_change_the_loss_nor_get_a_gradient() -> No
     idle = torch.tensor([[("sampled" in e.sigma) and not e.is_supervised for e in p.entries for _ in range(3)]
                          for p in plans])  # fmt: skip
     assert idle.any()
-    model, options = filled_model(), StepOptions()
+    model = filled_model()
     x0 = batch.x0.clone().requires_grad_()
-    total, _ = losses(model, replace(batch, x0=x0), options)
+    total = loss_of(model, replace(batch, x0=x0))
     total.backward()
     assert (x0.grad[idle] == 0).all()
     assert (x0.grad[batch.supervised].abs().amax((1, 2, 3)) > 0).all()
     changed = batch.x0.clone()
     changed[idle] = 100.0
     with torch.no_grad():
-        assert torch.equal(losses(model, replace(batch, x0=changed), options)[0], total.detach())
+        assert torch.equal(loss_of(model, replace(batch, x0=changed)), total.detach())
 
 
 def test_the_recovered_state_does_not_leak_into_the_frontier_chunk() -> None:
@@ -178,7 +193,7 @@ def test_a_teacher_forced_target_is_the_same_chunk_of_a_cached_rollout(name: str
 
     def through_the_cache(j: int) -> torch.Tensor:
         f = slice(3 * j, 3 * j + 3)
-        return model(x_t[:, f], batch.sigmas[:, f], batch.positions[:, f], batch.text[:, entries[j].chunk],
+        return model(x_t[:, f], batch.sigmas[:, f], batch.positions[:, f], batch.text[:, batch.text_of_chunk[j]],
                      batch.cameras[:, f], cache=cache)  # fmt: skip
 
     checked = 0
@@ -190,3 +205,18 @@ def test_a_teacher_forced_target_is_the_same_chunk_of_a_cached_rollout(name: str
             cache.evict(j)
             checked += 1
     assert checked >= 2 or name == "reference_cache"
+
+
+@torch.no_grad()
+def test_in_the_shared_pass_a_chunk_sees_the_noisy_chunks_before_it_and_nothing_after() -> None:
+    _, plans, batch = make("all_history", size=2, regime=RegimeOptions(history="shared"))
+    assert batch.x0.shape[1] == 3 * len(plans[0].entries) == 21
+    model = filled_model()
+    before = predict(model, batch)
+    changed = batch.noise.clone()
+    changed[:, 9:12] += 1.0
+    after = predict(model, replace(batch, noise=changed))
+    assert torch.equal(before[:, :9], after[:, :9])
+    for chunk in (3, 4, 5, 6):
+        assert not torch.allclose(before[:, 3 * chunk : 3 * chunk + 3], after[:, 3 * chunk : 3 * chunk + 3])
+    assert torch.isfinite(loss_of(model, batch))

@@ -43,6 +43,7 @@ class BuildReport:
     sources: sha256 of every item's content, in order; empty where it could not be read.
     tool_versions: of what decides the content.
     source: how the items were listed, so that `retry` can list them again.
+    unmatched: lines of a takedown list that matched nothing; said to whoever builds, and written nowhere.
     """
 
     kept: int
@@ -52,9 +53,10 @@ class BuildReport:
     sources: dict[str, str] = field(default_factory=dict)
     tool_versions: dict[str, str] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json.dumps({k: v for k, v in asdict(self).items() if k != "unmatched"}, indent=1) + "\n"
 
     def reasons(self) -> str:
         """The stages that dropped something, most first: `cut 3, motion 2`."""

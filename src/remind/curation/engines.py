@@ -15,7 +15,8 @@ from multiprocessing import get_context
 from typing import Any, Literal
 
 from remind.curation.build_report import Quarantined
-from remind.curation.item_work import Outcome, Task, Worker
+from remind.curation.item_work import Worker
+from remind.curation.outcome import Outcome, Task
 from remind.errors import InputError
 
 Engine = Literal["serial", "pool", "ray"]

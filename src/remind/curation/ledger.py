@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from remind.errors import StoreError
 
+WORK = ".work"  # of a store: what only the next build reads
+LEDGER = f"{WORK}/ledger.sqlite"
 LEDGER_VERSION = 1
 Status = Literal["ok", "failed"]
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from remind.curation.estimators.contract import EstimatorSetupError
 from remind.curation.ledger import Result, result_key
-from remind.curation.options import BuildOptions
 from remind.curation.window_annotation import Unanswered
 from remind.errors import RemindError, StoreError
 
 Cost = Literal["none", "decode", "encode", "network", "model"]
+
+
+@runtime_checkable
+class StageOptions(Protocol):
+    """Options of a build: those that a stage depends on are part of its key."""
+
+    def of(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Some fields, as plain JSON values."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Stage:
         name: in the ledger and the report.
         version: raise it when its code gives other results.
         inputs, outputs: in words.
-        options: fields of `BuildOptions` that it depends on.
+        options: fields of the build's options that it depends on.
         cost: what it spends most of.
         retry_safe: running it again costs nothing but time: no request that is paid for or counted.
     """
@@ -39,7 +47,7 @@ class Stage:
 
 
 FETCH = Stage("fetch", 1, "a source item", "a local file and its sha256", ("limits",), "network", retry_safe=False)
-SCAN = Stage("scan", 2, "a file", "windows within shots, and what moves in each",
+SCAN = Stage("scan", 3, "a file", "windows within shots, and what moves in each",
              ("hw", "num_frames", "fps", "cut_detector", "cut_threshold", "limits"), "decode")  # fmt: skip
 ENCODE = Stage("encode", 2, "a window", "rgb.mp4", ("hw", "num_frames", "fps", "crf"), "encode")
 ANNOTATE = Stage("annotate", 1, "a window", "what a VLM says of it", ("vlm",), "model", retry_safe=False)
@@ -63,7 +71,7 @@ class Failed(Exception):
 class Memo:
     """Runs stages for one item, taking what the ledger knows already; `new` is what it does not know yet."""
 
-    def __init__(self, item: str, options: BuildOptions, tools: dict[str, str], known: Sequence[Result]):
+    def __init__(self, item: str, options: StageOptions, tools: dict[str, str], known: Sequence[Result]):
         self.item, self.options, self.tools = item, options, tools
         self._known = {(r.stage, r.key): r for r in known}
         self.new: list[Result] = []

@@ -86,14 +86,20 @@ def encode_members(clip: MemoryClip, *, crf: int = 18, rgb_mp4: bytes | None = N
     return members
 
 
-def decode_records(row: Row, files: dict[str, bytes]) -> ClipRecords:
-    """The JSON of a clip, whose graph must agree with the index."""
-    num_frames, recipe, prompts = read_graph(files["graph.json"])
+def decode_graph(row: Row, data: bytes) -> tuple[InterruptionRecipe, tuple[str, ...]]:
+    """Recipe and prompts of a clip, which must agree with the index."""
+    num_frames, recipe, prompts = read_graph(data)
     if num_frames != row["num_frames"]:
         raise StoreError("its graph and the index disagree", got=f"{num_frames} frames, not {row['num_frames']}")
     kinds = interruption_kinds(recipe.schedule(num_frames))
     if kinds != tuple(row["kinds"]):
         raise StoreError("its graph and the index disagree", got=f"{kinds}, not {tuple(row['kinds'])}")
+    return recipe, prompts
+
+
+def decode_records(row: Row, files: dict[str, bytes]) -> ClipRecords:
+    """The JSON of a clip."""
+    recipe, prompts = decode_graph(row, files["graph.json"])
     caption = read_record(Caption, files["caption.json"]).caption
     event = read_record(Event, files["event.json"])
     return ClipRecords(caption, recipe, prompts, event, read_record(Provenance, files["provenance.json"]))

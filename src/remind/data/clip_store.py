@@ -24,9 +24,11 @@ from remind.data.clip_members import (
     decode_cameras,
     decode_depth,
     decode_frames,
+    decode_graph,
     decode_records,
     decode_states,
 )
+from remind.data.interrupt import InterruptionRecipe
 from remind.data.memory_clip import MemoryClip
 from remind.data.store_format import (
     INDEX_NAME,
@@ -172,6 +174,13 @@ class ClipStore:
         files = self._members(row, {name for name in REQUIRED if name.endswith(".json")})
         with _about(row):
             return decode_records(row, files)
+
+    def recipe(self, number: int) -> InterruptionRecipe:
+        """The interruption recipe of a clip alone, from its smallest file; errors as `read`."""
+        row = self.row(number)
+        files = self._members(row, {"graph.json"})
+        with _about(row):
+            return decode_graph(row, files["graph.json"])[0]
 
     def frames(self, number: int, start: int = 0, stop: int | None = None) -> UInt8[Tensor, "t h w 3"]:
         """Clean pictures alone, decoded from the key frame before `start`; errors as `read`.

@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from remind.data.figure_fonts import families
 from remind.errors import InputError
 
 INK, SOFT, LINE, PAPER = "#1d2129", "#626b7a", "#d9dbe0", "#ffffff"
@@ -20,14 +22,16 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "
 ROLE_COLORS = {"clean": "#c9ced6", "anchor": BLUE, "degraded": "#4a4e57", "recovery": ORANGE, "reference": PURPLE}
 ROLE_INK = {"clean": INK, "anchor": "#ffffff", "degraded": "#ffffff", "recovery": INK, "reference": INK}
 KIND_COLORS = {"light_toggle": ORANGE, "occluder": GREEN, "camera_loop": PURPLE, "zoom": SKY}
-_RC = {"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "text.parse_math": False,
+_RC = {"font.size": 9, "text.color": INK, "text.parse_math": False,
        "svg.hashsalt": "remind"}  # captions are text: a dollar sign in them begins no formula
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Make and save figures within this; a script that the font does not have shows as boxes, without a warning."""
-    with rc_context(_RC), warnings.catch_warnings():  # type: ignore[arg-type]  # the stub lists every key
+    """Make and save figures within this. Words from outside go through `figure_fonts.drawable` first."""
+    settings: Any = {**_RC, "font.family": families()}  # the stub lists every key
+    with rc_context(settings), warnings.catch_warnings():
+        # Said once, by `drawable`, and matplotlib would name every character.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from remind.clip import Cameras, Clip
 from remind.data.clip_records import printable
 from remind.data.clip_store import ClipStore
+from remind.data.figure_fonts import drawable
 from remind.data.figure_style import BLUE, GREEN, ORANGE, PURPLE, SOFT, VERMILION, save, style
 from remind.data.inspect_panels import (
     draw_graph,
@@ -102,7 +103,7 @@ def _head(figure: Figure, clip: MemoryClip, total: float) -> None:
              f"{len(clean) / clean.fps:.2f} s", _camera_words(clip), depth]  # fmt: skip
     figure.text(1 - _RIGHT_IN / _WIDTH_IN, 1 - 0.3 / total, "   ·   ".join(facts), fontsize=9, color=SOFT,
                 va="center", ha="right")
-    caption = textwrap.fill(printable(clean.caption) or "(no caption)", 150, max_lines=2, placeholder="…")
+    caption = textwrap.fill(drawable(clean.caption) or "(no caption)", 150, max_lines=2, placeholder="…")
     figure.text(0.02, 1 - 0.58 / total, caption, fontsize=11, va="top", linespacing=1.3,
                 color="black" if clean.caption else SOFT)
 
@@ -119,8 +120,9 @@ def _along_time(panels: dict[str, Axes], clip: MemoryClip, degraded: Clip | None
     lines = {"clean": (BLUE, luma_change(clip.clean))}
     if degraded is None:
         panels["degraded"].axis("off")
-        panels["degraded"].text(0.5, 0.5, f"cannot be shown: {why_not}", transform=panels["degraded"].transAxes,
-                                ha="center", va="center", color=SOFT)
+        axes = panels["degraded"]
+        axes.text(0.5, 0.5, f"cannot be shown: {drawable(why_not)}", transform=axes.transAxes, ha="center",
+                  va="center", color=SOFT)  # fmt: skip
     else:
         draw_strip(panels["degraded"], degraded, shown, cell, marked)
         lines["degraded"] = (VERMILION, luma_change(degraded))
@@ -159,7 +161,7 @@ def _columns(clip: MemoryClip, *, characters: int) -> list[tuple[str, str]]:
     wrapped = {}
     for name, lines in texts.items():
         kept = [part for line in lines for part in textwrap.wrap(
-            printable(line), characters, subsequent_indent="   ", max_lines=4, placeholder="…")]  # fmt: skip
+            drawable(line), characters, subsequent_indent="   ", max_lines=4, placeholder="…")]  # fmt: skip
         wrapped[name] = "\n".join(kept[:_MOST_LINES] + (["…"] if len(kept) > _MOST_LINES else []))
     return list(wrapped.items())
 

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from matplotlib.path import Path as Curve
 
 from remind.clip import Cameras, Clip
-from remind.data.clip_records import printable
+from remind.data.figure_fonts import drawable
 from remind.data.figure_style import BLUE, INK, KIND_COLORS, LINE, ORANGE, ROLE_COLORS, ROLE_INK, SOFT, VERMILION, bare
 from remind.frame_graph import FrameGraph, Schedule, frames_of_chunk
 
@@ -64,7 +64,7 @@ def draw_graph(axes: Axes, graph: FrameGraph, width_in: float) -> None:
 def wrap_prompts(prompts: Sequence[str], caption: str, num_frames: int, width_in: float) -> list[tuple[range, str]]:
     """What chunks are prompted with beside the caption, wrapped to their width; equal neighbours share one text."""
     wrapped, chunk = [], 0
-    for phrase, run in groupby(printable(beside_caption(prompt, caption)) for prompt in prompts):
+    for phrase, run in groupby(drawable(beside_caption(prompt, caption)) for prompt in prompts):
         count = len(list(run))
         frames = range(frames_of_chunk(chunk).start, frames_of_chunk(chunk + count - 1).stop)
         columns = max(4, int(len(frames) * width_in / num_frames / _CHARACTER_IN))

@@ -6,6 +6,7 @@ that a checkpoint keeps is the number of the next step.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def read_batches(mixture: Mixture, sampler: StepSampler, *, workers: int = 0) ->
         RemindError: whatever reading a sample raises.
     """
     loader = DataLoader(_Reading(mixture), batch_sampler=sampler, num_workers=workers, collate_fn=_pack,
-                        worker_init_fn=_one_thread if workers else None)  # fmt: skip
+                        worker_init_fn=_start_worker if workers else None)  # fmt: skip
     for packed in loader:
         if isinstance(packed, RemindError):
             raise packed
@@ -147,5 +148,13 @@ def _unpack(packed: _Packed) -> list[MemorySample]:
     return samples
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    """One thread, and deaf to what asks a whole run to stop.
+
+    A scheduler tells all processes, and the step that is under way still needs its clips. The loader ends its workers
+    itself; SIGTERM, which it sends to one that hangs, ends it the second time.
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,30 +22,49 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from remind.clip import Clip
-from remind.data.clip_store import ClipStore
-from remind.data.interrupt import InterruptionRecipe, apply_interruption, clean_view
+from remind.data.interrupt import InterruptionRecipe
 from remind.data.memory_sample import MemorySample, Progress, make_sample
-from remind.data.world_clips import make_world_clip
-from remind.errors import InputError, StoreError
+from remind.data.quarantine import exclusive
+from remind.data.world_clips import HIDING_KINDS, WorldClip, make_world_clip
+from remind.errors import InputError
+from remind.frame_graph import InterruptionKind
 from remind.models.camera_conditions import camera_conditions
 from remind.models.codec import LinearCodec
 from remind.models.text import TextEncoder
+from remind.whole_file import whole_file
 from remind.world import FAMILIES
 
 
 @dataclass(frozen=True)
 class WorldBankSpec:
-    """What decides the content of a world bank: `size` clips of the seeds from `first_seed` on."""
+    """What decides the content of a world bank: `size` clips of the seeds from `first_seed` on.
+
+    Args:
+        hw: frame size, px.
+        num_frames: pixel frames per clip.
+        families: that scenes are drawn from; none named = all.
+        kinds: that interruptions are drawn from.
+    """
 
     size: int
     hw: tuple[int, int]
     first_seed: int = 0
     num_frames: int = 81
+    # Not in the repr, which is hashed: banks of everything keep the key that they had before there was a choice.
+    families: tuple[str, ...] = field(default=(), repr=False)
+    kinds: tuple[InterruptionKind, ...] = field(default=HIDING_KINDS, repr=False)
+
+    def render(self, seed: int) -> WorldClip:
+        """The clip of a seed; which of the families it shows is a function of the seed."""
+        family = self.families[seed % len(self.families)] if self.families else None
+        return make_world_clip(seed, hw=self.hw, num_frames=self.num_frames, family=family, kinds=self.kinds)
 
     def key(self, codec: LinearCodec) -> str:
         """Hash of this spec, the codec, and one rendered clip of every family: whatever changes pixels, prompts or
         schedules changes the key, and a new comment does not."""
         h = hashlib.sha256(f"{self} {codec.digest}".encode())
+        if self.families or self.kinds != HIDING_KINDS:
+            h.update(f"{self.families} {self.kinds}".encode())
         for i, family in enumerate(sorted(FAMILIES)):
             clip = make_world_clip(i, hw=self.hw, num_frames=self.num_frames, family=family)
             h.update(clip.clean.rgb.numpy().tobytes() + clip.degraded.rgb.numpy().tobytes())
@@ -59,12 +78,16 @@ def default_cache_dir() -> Path:
 
 
 class MemoryBank(Sequence[MemorySample]):
-    """Samples in memory; texts are embedded on access."""
+    """Samples in memory; texts are embedded on access.
+
+    Args:
+        content: hash of what decides the samples; empty where nobody knows.
+    """
 
     def __init__(self, tensors: dict[str, Tensor], recipes: list[InterruptionRecipe], captions: list[str],
-                 encoder: TextEncoder, num_frames: int):
+                 encoder: TextEncoder, num_frames: int, content: str = ""):
         self.tensors, self.recipes, self.captions = tensors, recipes, captions
-        self.encoder, self.num_frames = encoder, num_frames
+        self.encoder, self.num_frames, self.content = encoder, num_frames, content
 
     def __len__(self) -> int:
         return len(self.recipes)
@@ -95,31 +118,13 @@ class MemoryBank(Sequence[MemorySample]):
         return MemoryBank(tensors, recipes, captions, encoder, num_frames)
 
     @staticmethod
-    def from_store(store: ClipStore, codec: LinearCodec, encoder: TextEncoder,
-                   hw: tuple[int, int]) -> MemoryBank:
-        """All clips of a store, degraded by their recipes on load.
-
-        Raises:
-            StoreError: clips of another size than the model's.
-        """
-
-        def triples() -> Iterator[tuple[Clip, Clip, InterruptionRecipe]]:
-            for number in range(len(store)):
-                memory_clip = store.read(number, depth=False)
-                clean = clean_view(memory_clip.clean, memory_clip.recipe)
-                if clean.hw != hw:
-                    raise StoreError("the store's clips have another size than the recipe's", got=clean.hw, expected=hw,
-                                     fix=f"remind data build ... --hw {hw[0]} {hw[1]}")
-                yield clean, apply_interruption(memory_clip.clean, memory_clip.recipe), memory_clip.recipe
-
-        return MemoryBank.from_clips(triples(), codec, encoder)
-
-    @staticmethod
     def world(
         spec: WorldBankSpec, codec: LinearCodec, encoder: TextEncoder, *, workers: int = 1,
         cache_dir: Path | None = None, progress: Progress | None = None,
     ) -> MemoryBank:
         """Render the world clips of a spec, or read them from the cache folder.
+
+        Of several processes that ask at once, one renders; the others wait and read.
 
         Args:
             workers: processes that render.
@@ -127,14 +132,18 @@ class MemoryBank(Sequence[MemorySample]):
             progress: called after each block of clips.
         """
         folder = cache_dir or default_cache_dir()
-        path = folder / f"world-bank-{spec.key(codec)}.safetensors"
+        key = spec.key(codec)
+        path = folder / f"world-bank-{key}.safetensors"
         if not path.is_file():
-            _render_bank(spec, codec, path, workers, progress)
+            folder.mkdir(parents=True, exist_ok=True)
+            with exclusive(path.with_name(f".{path.stem}.lock")):
+                if not path.is_file():
+                    _render_bank(spec, codec, path, workers, progress)
         with safe_open(str(path), framework="pt") as f:
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
             meta = f.metadata()
         recipes = [InterruptionRecipe.from_json(line) for line in meta["recipes"].splitlines()]
-        return MemoryBank(tensors, recipes, meta["captions"].splitlines(), encoder, spec.num_frames)
+        return MemoryBank(tensors, recipes, meta["captions"].splitlines(), encoder, spec.num_frames, key)
 
 
 def _encode_row(clean: Clip, degraded: Clip, codec: LinearCodec) -> dict[str, Tensor]:
@@ -154,7 +163,7 @@ def _render_block(spec: WorldBankSpec, seeds: range, codec_tensors: dict[str, np
     codec = LinearCodec({k: torch.from_numpy(v) for k, v in codec_tensors.items()})
     rows, recipes, captions = [], [], []
     for seed in seeds:
-        clip = make_world_clip(seed, hw=spec.hw, num_frames=spec.num_frames)
+        clip = spec.render(seed)
         rows.append(_encode_row(clip.clean, clip.degraded, codec))
         recipes.append(clip.recipe.to_json())
         captions.append(clip.clean.caption)
@@ -164,7 +173,6 @@ def _render_block(spec: WorldBankSpec, seeds: range, codec_tensors: dict[str, np
 def _render_bank(
     spec: WorldBankSpec, codec: LinearCodec, path: Path, workers: int, progress: Progress | None, block: int = 32
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     stop = spec.first_seed + spec.size
     blocks = [range(s, min(s + block, stop)) for s in range(spec.first_seed, stop, block)]
     arrays = {k: v.numpy() for k, v in codec.tensors.items()}
@@ -178,6 +186,5 @@ def _render_bank(
     tensors = {k: torch.from_numpy(np.concatenate([r[0][k] for r in results])) for k in results[0][0]}
     meta = {"recipes": "\n".join(line for r in results for line in r[1]),
             "captions": "\n".join(line for r in results for line in r[2])}
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(tensors, str(temporary), meta)
-    temporary.replace(path)
+    with whole_file(path) as file:
+        save_file(tensors, str(file), meta)

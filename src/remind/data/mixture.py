@@ -88,13 +88,16 @@ class Mixture:
         """
         if index < 0:
             raise IndexError(index)
-        weights = self.weights.at(index) if isinstance(self.weights, WeightSchedule) else self.weights
-        shares = np.cumsum(weights) / np.sum(weights)
-        drawn = int(np.searchsorted(shares, np.random.default_rng([self.seed, 1, index]).random(), side="right"))
-        which = min(drawn, len(self.banks) - 1)  # the shares may end a rounding error below 1
+        which = self._draw(index) if len(self.banks) > 1 else 0
         size = len(self.banks[which])
         epoch, place = divmod(index, size)
         return which, int(self._order(which, epoch, size)[place])
+
+    def _draw(self, index: int) -> int:
+        weights = self.weights.at(index) if isinstance(self.weights, WeightSchedule) else self.weights
+        shares = np.cumsum(weights) / np.sum(weights)
+        drawn = int(np.searchsorted(shares, np.random.default_rng([self.seed, 1, index]).random(), side="right"))
+        return min(drawn, len(self.banks) - 1)  # the shares may end a rounding error below 1
 
     def __getitem__(self, index: int) -> MemorySample:
         which, item = self.locate(index)

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from remind.errors import InputError
 from remind.whole_file import whole_file
 
+QUARANTINE_NAME = "quarantine.json"  # beside a store's index
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -66,11 +68,16 @@ class Quarantine:
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when the process ends, however it ends.
 
+    Where the system knows no such locks (Windows) nothing is held: files still appear whole, work may be done twice.
+
     Raises:
         BlockingIOError: another process holds it, without `wait`.
     """
-    import fcntl  # not on Windows, where the rest of the package still imports
-
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from remind.data.clip_records import printable
+from remind.data.figure_fonts import drawable
 from remind.data.figure_style import BLUE, GREEN, INK, ORANGE, SKY, SOFT, VERMILION, bare, save, style
 from remind.data.store_stats import StoreStats
 
@@ -81,7 +81,7 @@ def _bars(axes: Axes, counts: Mapping[str, int], color: str) -> None:
         axes.set_yticks([])
         axes.text(0, 0.5, "none", transform=axes.transAxes, fontsize=8, color=SOFT, va="center")
         return
-    names = [textwrap.shorten(printable(name), _NAME_LENGTH, placeholder="…") for name in counts]
+    names = [textwrap.shorten(drawable(name), _NAME_LENGTH, placeholder="…") for name in counts]
     places, values = range(len(counts)), list(counts.values())
     axes.barh(places, values, height=0.68, color=color)
     axes.set_yticks(places, names, color=INK, fontsize=8.5)

@@ -120,7 +120,12 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
     Raises:
         InputError: no case, cases of several sizes, or too few that can be read.
     """
-    sizes = {case.clean.hw for case in cases}
+    return calibrate_meters([CaseMeter(case) for case in cases], round_trip)
+
+
+def calibrate_meters(meters: Sequence[CaseMeter], round_trip: RoundTrip) -> Calibration:
+    """As `calibrate`, for cases whose meters are there already."""
+    sizes = {meter.case.clean.hw for meter in meters}
     if len(sizes) != 1:
         raise InputError("calibration needs cases of one resolution", got=sizes, expected="one")
     residuals: dict[str, list[float]] = {"*": []}
@@ -128,8 +133,8 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
     shown: dict[str, list[float]] = {"*": []}
     blank: dict[str, list[float]] = {"*": []}
     jitters, jumps = [], []
-    for case in cases:
-        meter, family = CaseMeter(case), case.scene.family
+    for meter in meters:
+        case, family = meter.case, meter.case.scene.family
         reading = meter.read(round_trip(case.degraded.rgb))
         if (residual := residual_of_clip(reading, meter)) is not None:
             residuals["*"].append(residual)
@@ -144,7 +149,7 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
             psnrs.setdefault(family, []).append(psnr)
             jumps.append(float(reading.background_jump.max()))
     if not residuals["*"] or not psnrs["*"]:
-        raise InputError("no calibration case could be read", got=f"{len(cases)} cases", expected="about 100")
+        raise InputError("no calibration case could be read", got=f"{len(meters)} cases", expected="about 100")
     slack_db = 20 * float(np.log10(SLACK))
     return Calibration(
         hw=sizes.pop(),
@@ -155,7 +160,7 @@ def calibrate(cases: Sequence[WorldClip], round_trip: RoundTrip) -> Calibration:
         min_explained={f: (float(np.quantile(v, 0.05)) + float(np.median(blank[f]))) / 2 for f, v in shown.items()},
         state_jitter=SLACK * float(np.quantile(jitters, 0.95)),
         max_background_jump=max(JUMP_LIMIT_AT_LEAST, SLACK * float(np.quantile(jumps, 0.95))),
-        num_cases=len(cases),
+        num_cases=len(meters),
     )
 
 

@@ -183,7 +183,7 @@ class KVImportanceRecorder:
         for layer in self.reduction.layers:
             per_head = chunk_mass(lse[layer].detach()).mean(1)
             rows.append(per_head.amax(0) if self.reduction.over_heads == "max" else per_head.mean(0))
-        step = torch.stack(rows).double().cpu()
+        step = torch.stack(rows).cpu().double()  # in this order: not every device has doubles
         self._sum[query_chunk] = self._sum[query_chunk] + step if query_chunk in self._sum else step
         self._steps[query_chunk] = self._steps.get(query_chunk, 0) + 1
 

@@ -57,6 +57,7 @@ class RemindPipeline:
 
     def __init__(self, model: CausalVideoDiT, codec: LinearCodec, config: dict[str, Any]):
         self.model, self.codec, self.config = model, codec, config
+        self.device = next(model.parameters()).device
         self.encoder: TextEncoder = WordHashEncoder(model.config.text_dim, model.config.text_len)
 
     @staticmethod
@@ -124,14 +125,15 @@ class RemindPipeline:
             graph, num_frames = tasks[batch[0]].graph, len(tasks[batch[0]].degraded)
             rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
             given = LATENTS_PER_CHUNK * (graph.frontier or 0)
+            prefix = self.codec.encode(rgb)[:, :given].to(self.device)
             latents = rollout(
-                self.model, self.codec.encode(rgb)[:, :given], self._conditions([tasks[i] for i in batch]),
+                self.model, prefix, self._conditions([tasks[i] for i in batch]),
                 sampler=sampler,
                 knocked_out=graph.witnesses if knock_out_anchors else (),
                 knock_out=knock_out_anchors or "rebuild",
                 glance=None if glance is None else partial(glance, batch),
             )
-            suffix = self.codec.decode(latents[:, given:], starts_clip=False)
+            suffix = self.codec.decode(latents[:, given:].cpu(), starts_clip=False)
             for row, i in enumerate(batch):
                 kept = num_frames - suffix.shape[1]
                 results[i] = torch.cat([tasks[i].degraded.rgb[:kept], suffix[row]])
@@ -154,10 +156,10 @@ class RemindPipeline:
         """
         results: dict[int, Tensor] = {}
         for batch in self._batches(tasks, max_batch):
-            first = self.codec.encode(torch.stack([tasks[i].degraded.rgb[:1] for i in batch]))
+            first = self.codec.encode(torch.stack([tasks[i].degraded.rgb[:1] for i in batch])).to(self.device)
             latents = rollout(self.model, first[:, :0], self._conditions([tasks[i] for i in batch]), sampler=sampler,
                               first_frame=first)
-            for i, video in zip(batch, self.codec.decode(latents), strict=True):
+            for i, video in zip(batch, self.codec.decode(latents.cpu()), strict=True):
                 results[i] = torch.cat([tasks[i].degraded.rgb[:1], video[1:]])
             if progress is not None:
                 progress(len(batch))
@@ -178,5 +180,6 @@ class RemindPipeline:
     def _conditions(self, tasks: Sequence[RecoveryTask]) -> Conditions:
         cameras, valid = zip(*(camera_conditions(t.degraded.cameras, len(t.degraded)) for t in tasks), strict=True)
         text = torch.stack([self.encoder(chunk_prompts(t.degraded.caption, t.schedule)) for t in tasks])
-        return Conditions(text, torch.stack(cameras), torch.stack(valid), tasks[0].graph.roles,
-                          tuple(t.seed for t in tasks))
+        device = self.device
+        return Conditions(text.to(device), torch.stack(cameras).to(device), torch.stack(valid).to(device),
+                          tasks[0].graph.roles, tuple(t.seed for t in tasks))

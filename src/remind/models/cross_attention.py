@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,16 @@ class PromptContext:
     @property
     def num_texts(self) -> int:
         return self.layers[0][0].shape[1]
+
+    @staticmethod
+    def join(contexts: Sequence[PromptContext]) -> PromptContext:
+        """Prompts that were encoded one by one, for a pass over several chunks."""
+        if len(contexts) == 1:
+            return contexts[0]
+        layers = zip(*(context.layers for context in contexts), strict=True)
+        return PromptContext(tuple(
+            (torch.cat([k for k, _ in layer], 1), torch.cat([v for _, v in layer], 1)) for layer in layers
+        ))
 
     @property
     def nbytes(self) -> int:

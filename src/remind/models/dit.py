@@ -33,6 +33,7 @@ from remind.models.kv_cache import StreamingKVCache
 from remind.models.norms import GELU, gated, modulated
 from remind.models.pm_rope import position_rotors
 from remind.models.self_attention import SelfAttention
+from remind.models.sequence_parallel import SequenceParallel
 
 
 class Block(nn.Module):
@@ -60,12 +61,16 @@ class Block(nn.Module):
         mask: ChunkMask | BlockMask | None,
         cache: tuple[StreamingKVCache, int] | None,
         lse: list[Tensor] | None,
+        sequence_parallel: SequenceParallel | None = None,
     ) -> Float[Tensor, "b t l d"]:
         """`text` is embedded text, or keys and values of this layer that were computed before."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.modulation.float() + time_modulation)[
             :, :, None
         ].unbind(3)
-        x = gated(x, self.self_attn(modulated(x, shift, scale, self.eps), rotors, cameras, mask, cache, lse), gate)
+        attended = self.self_attn(
+            modulated(x, shift, scale, self.eps), rotors, cameras, mask, cache, lse, sequence_parallel
+        )
+        x = gated(x, attended, gate)
         context = self.cross_attn.keys_values(text) if isinstance(text, Tensor) else text
         x = x + self.cross_attn(self.norm3(x), context, text_of_chunk).type_as(x)
         return gated(x, self.ffn(modulated(x, ffn_shift, ffn_scale, self.eps)), ffn_gate)
@@ -91,12 +96,15 @@ class CausalVideoDiT(nn.Module):
 
     Attributes:
         checkpoint_blocks: recompute each block in the backward pass instead of keeping its activations.
+        sequence_parallel: the ranks that share the tokens of a pass, each given its `band` of the latents and giving
+            its band of the velocity; None = this process alone. For training: no cache.
     """
 
     def __init__(self, config: DiTConfig):
         super().__init__()
         self.config = config
         self.checkpoint_blocks = False
+        self.sequence_parallel: SequenceParallel | None = None
         rows, columns = config.patch_hw
         self.patch_embedding = nn.Conv3d(
             config.in_channels, config.dim, kernel_size=(1, rows, columns), stride=(1, rows, columns)
@@ -150,7 +158,7 @@ class CausalVideoDiT(nn.Module):
             cameras: pose descriptors (Eq. 1), or None to run without.
             camera_valid: which of them may be used; None = all.
             attention: ignored when `cache` is given.
-            cache: attend over its entries, with the open slot holding this one chunk.
+            cache: attend over its entries, with the open slots holding the chunks of this sequence.
             text_of_chunk: which text each chunk reads, when several chunks share texts.
             return_lse: also return, per layer, the log-sum-exp of each query against each chunk of keys
                 (`b n l j`); j counts the sequence's chunks, or the cache's entries in slot order.
@@ -162,6 +170,9 @@ class CausalVideoDiT(nn.Module):
         config = self.config
         _, t, _, h, w = latents.shape
         rows, columns = config.patch_hw
+        sharing = self.sequence_parallel
+        if sharing is not None:
+            sharing.check(config, (h, w), remembers=cache is not None or return_lse)
         self._check(latents, sigmas, positions, text, cameras, cache, camera_valid)
         num_chunks = t // LATENTS_PER_CHUNK
         grid_hw = (h // rows, w // columns)
@@ -169,7 +180,8 @@ class CausalVideoDiT(nn.Module):
         patches = rearrange(latents, "b t c (y p) (x q) -> b t (y x) (c p q)", p=rows, q=columns)
         x = linear(patches.to(self.dtype), self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
         x = x.to(self.dtype)  # autocast must not make the residual stream bfloat16
-        rotors = position_rotors(positions, grid_hw, config)[:, :, :, None]
+        grid_start = (0, 0) if sharing is None else sharing.grid_start(grid_hw)
+        rotors = position_rotors(positions, grid_hw, config, grid_start)[:, :, :, None]
         time, time_modulation = self._time(sigmas)
         if text_of_chunk is None:
             num_texts = text.num_texts if isinstance(text, PromptContext) else text.shape[1] if text.ndim == 4 else 1
@@ -184,14 +196,15 @@ class CausalVideoDiT(nn.Module):
         mask: ChunkMask | BlockMask | None = None
         if cache is None and attention != "bidirectional":
             chosen = ChunkMask.causal(num_chunks) if isinstance(attention, str) else attention
-            mask = chosen.prepare(LATENTS_PER_CHUNK * grid_hw[0] * grid_hw[1], x.device)
+            tokens = grid_hw[0] * grid_hw[1] * (1 if sharing is None else sharing.size)
+            mask = chosen.prepare(LATENTS_PER_CHUNK * tokens, x.device)
         lse: list[Tensor] | None = [] if return_lse else None
         for layer, block in enumerate(self.blocks):
             run = partial(checkpoint, block, use_reentrant=False) if self.checkpoint_blocks else block
             x = run(
                 x, time_modulation, rotors, conditions,
                 text.layers[layer] if isinstance(text, PromptContext) else context,
-                text_of_chunk, mask, None if cache is None else (cache, layer), lse,
+                text_of_chunk, mask, None if cache is None else (cache, layer), lse, sharing,
             )
         out = self.head(x, time)
         velocity = rearrange(
@@ -286,10 +299,11 @@ class CausalVideoDiT(nn.Module):
                              expected=(b, t, 14), fix="geometry.pose_descriptor makes them from poses and intrinsics")
         if cache is not None:
             grid = (h // config.patch_hw[0], w // config.patch_hw[1])
-            if cache.config != config or cache.grid_hw != grid or cache.batch != b or t != LATENTS_PER_CHUNK:
-                raise InputError("the cache belongs to another model or size, or this is not one chunk",
+            frames = LATENTS_PER_CHUNK * max(1, cache.num_open)
+            if cache.config != config or cache.grid_hw != grid or cache.batch != b or t != frames:
+                raise InputError("the cache belongs to another model or size, or these are not its open chunks",
                                  got=f"{t} latent frames, batch {b}, grid {grid}",
-                                 expected=f"3 latent frames, batch {cache.batch}, grid {cache.grid_hw}")
+                                 expected=f"{frames} latent frames, batch {cache.batch}, grid {cache.grid_hw}")
         if torch.compiler.is_compiling() or latents.device.type != "cpu":
             return
         if not ((sigmas >= 0) & (sigmas <= 1)).all():  # also not: NaN

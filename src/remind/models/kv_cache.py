@@ -43,9 +43,10 @@ class CacheEntry:
 class StreamingKVCache:
     """Keys and values of remembered chunks.
 
-    One slot is *open* while a chunk is being denoised: every pass over that chunk overwrites it, the last pass
-    (at sigma 0) leaves what later chunks read, and `close` makes it permanent. Classifier-free guidance takes two
-    caches, one per branch: they remember different things.
+    A slot is *open* while its chunk is being denoised: every pass over that chunk overwrites it, the last pass
+    (at sigma 0) leaves what later chunks read, and `close` makes it permanent. Several slots may be open: a pass then
+    runs over all their chunks, and each chunk sees those that were opened before it, as if they had been written in
+    passes of their own. Classifier-free guidance takes two caches, one per branch: they remember different things.
 
     Args:
         config: shape of the model that reads and writes it.
@@ -78,7 +79,7 @@ class StreamingKVCache:
             for name, (shape, kind) in _layout(config, batch, num_slots, grid_hw, keys, storage, dtype).items()
         }
         self._slots: list[CacheEntry | None] = [None] * num_slots
-        self._open: int | None = None
+        self._open: list[int] = []  # in the order of opening
 
     @staticmethod
     def predict_nbytes(
@@ -105,33 +106,40 @@ class StreamingKVCache:
 
     @property
     def entries(self) -> tuple[CacheEntry, ...]:
-        """Remembered chunks in slot order, the open one included."""
+        """Remembered chunks in slot order, the open ones included."""
         return tuple(entry for entry in self._slots if entry is not None)
+
+    @property
+    def num_open(self) -> int:
+        """Chunks that the next pass must run over."""
+        return len(self._open)
 
     @property
     def batch(self) -> int:
         return self._tensors["k"].shape[1]
 
     def open(self, chunk: int, position: int, role: Role) -> None:
-        """Reserve a free slot for the chunk that is about to be denoised.
+        """Reserve a free slot for a chunk that is about to be denoised or written.
 
         Raises:
-            InputError: another chunk is open, the chunk is already remembered, or all slots are taken.
+            InputError: the chunk is already remembered, or all slots are taken.
         """
-        if self._open is not None:
-            raise InputError("a chunk is already open", got=self._slots[self._open], fix="close() it first")
         if any(entry.chunk == chunk for entry in self.entries):
             raise InputError("this chunk is already in the cache", got=chunk, fix="evict() it first")
         if None not in self._slots:
             raise InputError("the cache is full", got=f"{len(self._slots)} chunks", fix="evict() one first")
-        self._open = self._slots.index(None)
-        self._slots[self._open] = CacheEntry(chunk, position, role)
+        self._open.append(self._slots.index(None))
+        self._slots[self._open[-1]] = CacheEntry(chunk, position, role)
 
     def close(self) -> None:
-        """Keep what the last pass wrote."""
-        if self._open is None:
+        """Keep what the last pass wrote of the chunk that was opened first.
+
+        Raises:
+            InputError: no chunk is open.
+        """
+        if not self._open:
             raise InputError("no chunk is open", fix="open() one first")
-        self._open = None
+        del self._open[0]
 
     def evict(self, chunk: int) -> None:
         """Forget a chunk; its slot is free, nothing moves.
@@ -157,7 +165,7 @@ class StreamingKVCache:
 
     def _closed_slot(self, chunk: int) -> int:
         for slot, entry in enumerate(self._slots):
-            if entry is not None and entry.chunk == chunk and slot != self._open:
+            if entry is not None and entry.chunk == chunk and slot not in self._open:
                 return slot
         raise InputError("no such chunk in the cache", got=chunk, expected=[e.chunk for e in self.entries])
 
@@ -171,60 +179,76 @@ class StreamingKVCache:
         offsets: Complex[Tensor, "b t 1 m p"] | None = None,
         lse: list[Tensor] | None = None,
     ) -> Float[Tensor, "b n l d"]:
-        """Overwrite the open slot, then attend over all entries.
+        """Overwrite the open slots, then let each open chunk attend over all entries but those opened after it.
 
         Args:
             q: with its phases.
-            k, v: of the open chunk; k without its phases where keys are stored raw.
+            k, v: of the open chunks, in the order of opening; k without its phases where keys are stored raw.
             offsets: camera phases of k's frames; needed where keys are stored raw and the layer has them.
-            lse: gets the log-sum-exp of every query against every entry, in slot order.
+            lse: gets the log-sum-exp of every query against every entry, in slot order; -inf where it may not look.
 
         Raises:
-            InputError: no chunk is open, or this is not one chunk of this cache.
+            InputError: no chunk is open, or these are not the open chunks of this cache.
         """
-        self._write(layer, k, v, offsets)
+        if not self._open:
+            raise InputError("no chunk is open", fix="open() one first")
+        if k.shape[2] != len(self._open) * self.tokens_per_chunk or k.shape[0] != self.batch:
+            raise InputError("these are not the open chunks of this cache", got=tuple(k.shape),
+                             expected=f"batch {self.batch}, {len(self._open)} x {self.tokens_per_chunk} tokens")
+        queries, keys, values = (x.split(self.tokens_per_chunk, 2) for x in (q, k, v))
+        turns = [None] * len(keys) if offsets is None else offsets.split(LATENTS_PER_CHUNK, 1)
+        for slot, key, value, turn in zip(self._open, keys, values, turns, strict=True):
+            self._write(layer, slot, key, value, turn)
         live = [slot for slot, entry in enumerate(self._slots) if entry is not None]
-        if self.storage == "float" and self.keys == "rotated":
-            keys, values = (take_chunks(self._tensors[n][layer], live, self.tokens_per_chunk) for n in ("k", "v"))
-            if lse is not None:
-                lse.append(chunk_lse(q, keys, values, self.tokens_per_chunk))
-            return scaled_dot_product_attention(q, keys, values)
-        parts, found = [], []
-        for slot in live:
-            part, one = attention_with_lse(q, *self._read(layer, slot, k, v, offsets))
-            parts.append(part)
-            found.append(one)
-        scores = torch.stack(found, -1)
+        outputs, scores = [], []
+        for i, own in enumerate(zip(keys, values, turns, strict=True)):
+            seen = [slot for slot in live if slot not in self._open[i + 1 :]]
+            y, found = self._look(layer, queries[i], seen, self._open[i], own, lse is not None)
+            outputs.append(y)
+            if found is not None:
+                every = found.new_full((*found.shape[:-1], len(live)), -torch.inf)
+                every[..., [live.index(slot) for slot in seen]] = found
+                scores.append(every)
         if lse is not None:
-            lse.append(scores)
+            lse.append(torch.cat(scores, 2))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+    def _look(
+        self, layer: int, q: Tensor, seen: list[int], mine: int, own: tuple[Tensor, Tensor, Tensor | None], scored: bool
+    ) -> tuple[Float[Tensor, "b n l d"], Float[Tensor, "b n l j"] | None]:
+        """Attention of one open chunk over the slots it may see, and its scores where they are asked for."""
+        if self.storage == "float" and self.keys == "rotated":
+            keys, values = (take_chunks(self._tensors[n][layer], seen, self.tokens_per_chunk) for n in ("k", "v"))
+            scores = chunk_lse(q, keys, values, self.tokens_per_chunk) if scored else None
+            return scaled_dot_product_attention(q, keys, values), scores
+        found = [attention_with_lse(q, *self._read(layer, slot, own if slot == mine else None)) for slot in seen]
+        scores = torch.stack([one for _, one in found], -1)
         shares = scores.softmax(-1).unbind(-1)
-        return torch.stack([p * s[..., None].type_as(p) for p, s in zip(parts, shares, strict=True)]).sum(0)
+        parts = [part * share[..., None].type_as(part) for (part, _), share in zip(found, shares, strict=True)]
+        return torch.stack(parts).sum(0), scores
 
     def _window(self, slot: int) -> slice:
         return slice(slot * self.tokens_per_chunk, (slot + 1) * self.tokens_per_chunk)
 
-    def _write(self, layer: int, k: Tensor, v: Tensor, offsets: Tensor | None) -> None:
-        if self._open is None:
-            raise InputError("no chunk is open", fix="open() one first")
-        if k.shape[2] != self.tokens_per_chunk or k.shape[0] != self.batch:
-            raise InputError("this is not one chunk of this cache", got=tuple(k.shape),
-                             expected=f"batch {self.batch}, {self.tokens_per_chunk} tokens")
+    def _write(self, layer: int, slot: int, k: Tensor, v: Tensor, offsets: Tensor | None) -> None:
         for name, x in (("k", k), ("v", v)):
-            target = self._tensors[name][layer, :, :, self._window(self._open)]
+            target = self._tensors[name][layer, :, :, self._window(slot)]
             if self.storage == "float":
                 target.copy_(x)
                 continue
             scale = x.float().abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
             target.copy_((x.float() / scale).round_())
-            self._tensors[f"{name}_scale"][layer, :, :, self._window(self._open)] = scale
+            self._tensors[f"{name}_scale"][layer, :, :, self._window(slot)] = scale
         if "offsets" in self._tensors:  # a slot may hold those of an earlier chunk
-            self._tensors["offsets"][layer, :, self._open] = 1 if offsets is None else offsets[:, :, 0]
+            self._tensors["offsets"][layer, :, slot] = 1 if offsets is None else offsets[:, :, 0]
 
     def _read(
-        self, layer: int, slot: int, k: Tensor, v: Tensor, offsets: Tensor | None
+        self, layer: int, slot: int, own: tuple[Tensor, Tensor, Tensor | None] | None
     ) -> tuple[Float[Tensor, "b n l d"], Float[Tensor, "b n l d"]]:
-        """Keys, turned, and values of one entry; the open chunk's are taken as they came, before any rounding."""
-        if slot != self._open:
+        """Keys, turned, and values of one entry; a chunk's own are taken as they came, before any rounding."""
+        if own is not None:
+            k, v, offsets = own
+        else:
             k, v = (self._tensors[name][layer, :, :, self._window(slot)] for name in ("k", "v"))
             if self.storage == "int8":
                 k, v = (x.float() * self._tensors[f"{name}_scale"][layer, :, :, self._window(slot)]

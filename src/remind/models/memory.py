@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,14 +67,13 @@ class LiveBytes(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key in self._held:
             return
-
-        def forget(_: object) -> None:
-            del self._held[key]
-            self.now -= size
-
-        self._held[key] = weakref.ref(storage, forget)
+        self._held[key] = weakref.ref(storage, partial(self._forget, key, size))
         self.now += size
         self.peak = max(self.peak, self.now)
+
+    def _forget(self, key: int, size: int, _: object) -> None:
+        del self._held[key]
+        self.now -= size
 
 
 def _storages(tree: Any) -> list[torch.UntypedStorage]:

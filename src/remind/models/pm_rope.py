@@ -6,26 +6,31 @@ multiplying rotors, and adding a zero offset multiplies by exactly 1.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from remind.errors import InputError
 from remind.geometry import POSE_DESCRIPTOR_DIM
 from remind.models.camera_conditions import CameraConditions
 from remind.models.config import DiTConfig
 
 
 def position_rotors(
-    positions: Float[Tensor, "b t"], grid_hw: tuple[int, int], config: DiTConfig
+    positions: Float[Tensor, "b t"],
+    grid_hw: tuple[int, int],
+    config: DiTConfig,
+    grid_start: tuple[int, int] = (0, 0),
 ) -> Complex[Tensor, "b t l p"]:
     """exp(i phase) of every token, phases computed in float64 from original positions (no table, no limit).
 
     Args:
         positions: original time of each latent frame.
         grid_hw: tokens per latent frame, height and width.
+        grid_start: row and column of the first of them, where they are a part of the frame.
     """
     device = positions.device
 
@@ -37,8 +42,10 @@ def position_rotors(
     b, t = positions.shape
     rows, columns = grid_hw
     time = phases(positions, pairs_t)[:, :, None, None].expand(b, t, rows, columns, pairs_t)
-    row = config.rope_grid_scale * torch.arange(rows, dtype=torch.float64, device=device)
-    column = config.rope_grid_scale * torch.arange(columns, dtype=torch.float64, device=device)
+    row, column = (
+        config.rope_grid_scale * torch.arange(start, start + size, dtype=torch.float64, device=device)
+        for start, size in zip(grid_start, grid_hw, strict=True)
+    )
     height = phases(row, pairs_h)[None, None, :, None].expand(b, t, rows, columns, -1)
     width = phases(column, pairs_w)[None, None, None].expand(b, t, rows, columns, -1)
     angle = torch.cat([time, height, width], -1).flatten(2, 3)
@@ -78,6 +85,19 @@ class CameraPhase(nn.Module):
         return torch.polar(torch.ones_like(delta), delta)[:, :, None]
 
 
+@runtime_checkable
+class Projection(Protocol):
+    """What a residual needs of the layer beside it: an `nn.Linear`, or one with adapters whose weight includes them."""
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor: ...
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
 class CameraResidual(nn.Module):
     """W_Delta on [feature, camera embedding], folded into the projection before or beside attention.
 
@@ -92,16 +112,17 @@ class CameraResidual(nn.Module):
         self.camera = nn.Parameter(torch.zeros(dim, 6))
         self.is_folded = False
 
-    def folded_value(self, value: nn.Linear) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
+    def folded_value(self, value: Projection) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
         """(I + A) W_V and (I + A) b_V."""
-        return value.weight + self.feature @ value.weight, value.bias + self.feature @ value.bias
+        weight, bias = value.weight, value.bias  # with adapters it is computed anew each time
+        return weight + self.feature @ weight, bias + self.feature @ bias
 
-    def folded_output(self, output: nn.Linear) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
+    def folded_output(self, output: Projection) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
         """W_O + A' and b_O."""
         return output.weight + self.feature, output.bias
 
     def value(
-        self, projection: nn.Linear, x: Float[Tensor, "b t l d"], cameras: CameraConditions | None
+        self, projection: Projection, x: Float[Tensor, "b t l d"], cameras: CameraConditions | None
     ) -> Float[Tensor, "b t l d"]:
         """v + W_Delta [v; e of the inverse camera], by the cheaper order: one matrix product, or a second pass."""
         if self.is_folded:
@@ -114,23 +135,25 @@ class CameraResidual(nn.Module):
         return v if cameras is None else v + self.frame_bias(cameras.inverse_6dof, cameras.valid)
 
     def output(
-        self, projection: nn.Linear, y: Float[Tensor, "b t l d"], cameras: CameraConditions | None
+        self, projection: Projection, y: Float[Tensor, "b t l d"], cameras: CameraConditions | None
     ) -> Float[Tensor, "b t l d"]:
         """W_O y + W_Delta [y; e of the camera]."""
         out = projection(y) if self.is_folded else linear(y, *self.folded_output(projection))
         return out if cameras is None else out + self.frame_bias(cameras.pose_6dof, cameras.valid)
 
     @torch.no_grad()
-    def fold_into_value(self, value: nn.Linear) -> None:
+    def fold_into_value(self, value: Projection) -> None:
         """Let the projection carry A for good; for inference."""
+        _refuse_adapters(value)
         weight, bias = self.folded_value(value)
         value.weight.copy_(weight)
         value.bias.copy_(bias)
         self._forget_feature()
 
     @torch.no_grad()
-    def fold_into_output(self, output: nn.Linear) -> None:
+    def fold_into_output(self, output: Projection) -> None:
         """Let the projection carry A' for good; for inference."""
+        _refuse_adapters(output)
         output.weight.copy_(self.folded_output(output)[0])
         self._forget_feature()
 
@@ -146,3 +169,10 @@ class CameraResidual(nn.Module):
     def frame_bias(self, embedding: Float[Tensor, "b t 6"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, "b t 1 d"]:
         """B e per latent frame, zero where the pose is not valid."""
         return (linear(embedding.to(self.camera.dtype), self.camera) * valid[..., None])[:, :, None]
+
+
+def _refuse_adapters(projection: Projection) -> None:
+    """The weight of a layer with adapters is computed anew each time: what is written into it is lost."""
+    if not isinstance(projection, nn.Linear):
+        raise InputError("adapters must be merged before cameras are folded", got=type(projection).__name__,
+                         fix="load training.lora.merged_state(model) into a model without adapters")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from remind.models.camera_conditions import CameraConditions
+from remind.models.pm_rope import Projection
 
 
 def transform_groups(x: Float[Tensor, "b t l *n d"], matrices: Float[Tensor, "b t 4 4"]) -> Float[Tensor, "b t l *n d"]:
@@ -32,14 +33,14 @@ class ProjectiveResidual(nn.Module):
         self.feature = nn.Parameter(torch.zeros(dim, dim))
 
     def value(
-        self, projection: nn.Linear, x: Float[Tensor, "b t l d"], cameras: CameraConditions | None
+        self, projection: Projection, x: Float[Tensor, "b t l d"], cameras: CameraConditions | None
     ) -> Float[Tensor, "b t l d"]:
         """v + W_Delta P^-1 v: from the camera to the world."""
         v = projection(x)
         return v + linear(v if cameras is None else transform_groups(v, cameras.c2w), self.feature)
 
     def output(
-        self, projection: nn.Linear, y: Float[Tensor, "b t l d"], cameras: CameraConditions | None
+        self, projection: Projection, y: Float[Tensor, "b t l d"], cameras: CameraConditions | None
     ) -> Float[Tensor, "b t l d"]:
         """W_O y + W_Delta P y: from the world to the camera."""
         return projection(y) + linear(y if cameras is None else transform_groups(y, cameras.w2c), self.feature)

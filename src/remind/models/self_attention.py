@@ -17,6 +17,7 @@ from remind.models.kv_cache import StreamingKVCache
 from remind.models.norms import QKNorm
 from remind.models.pm_rope import CameraPhase, CameraResidual, rotate
 from remind.models.projective import ProjectiveResidual, transform_groups
+from remind.models.sequence_parallel import SequenceParallel, heads_for_tokens, tokens_for_heads
 
 
 class SelfAttention(nn.Module):
@@ -55,8 +56,12 @@ class SelfAttention(nn.Module):
         mask: ChunkMask | BlockMask | None,
         cache: tuple[StreamingKVCache, int] | None,
         lse: list[Tensor] | None,
+        sequence_parallel: SequenceParallel | None = None,
     ) -> Float[Tensor, "b t l d"]:
-        """Attend within the sequence (`mask`, None = everything), or over the cache of layer `cache[1]`."""
+        """Attend within the sequence (`mask`, None = everything), or over the cache of layer `cache[1]`.
+
+        With `sequence_parallel`, `x` is this rank's band of tokens and attention runs over those of all ranks.
+        """
         q = self.norm_q(self.q(x)).unflatten(-1, (self.num_heads, -1))
         k = self.norm_k(self.k(x)).unflatten(-1, (self.num_heads, -1))
         v = self.v(x) if self.camera_value is None else self.camera_value.value(self.v, x, cameras)
@@ -70,6 +75,8 @@ class SelfAttention(nn.Module):
         q = rotate(q, turn)
         raw = cache is not None and cache[0].keys == "raw"
         k = k if raw else rotate(k, turn)
+        if sequence_parallel is not None:
+            q, k, v = tokens_for_heads(sequence_parallel, q, k, v)
         q, k, v = (rearrange(y, "b t l n d -> b n (t l) d") for y in (q, k, v))
 
         if cache is not None:
@@ -78,7 +85,8 @@ class SelfAttention(nn.Module):
             if lse is not None:
                 lse.append(chunk_lse(q, k, v, LATENTS_PER_CHUNK * x.shape[2]))
             y = scaled_dot_product_attention(q, k, v) if mask is None else chunk_attention(q, k, v, mask)
-        return self._output(rearrange(y, "b n (t l) d -> b t l n d", t=x.shape[1]), cameras)
+        y = rearrange(y, "b n (t l) d -> b t l n d", t=x.shape[1])
+        return self._output(y if sequence_parallel is None else heads_for_tokens(sequence_parallel, y), cameras)
 
     def _output(self, y: Float[Tensor, "b t l n d"], cameras: CameraConditions | None) -> Float[Tensor, "b t l e"]:
         """o of Eq. 3, or the sum of both branches."""

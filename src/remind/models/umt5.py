@@ -6,10 +6,13 @@ Source: Wan (arXiv 2503.20314), Sec. 4.2. The family pads the *embeddings* with 
 
 from __future__ import annotations
 
+import hashlib
 import html
 import importlib.util
+import json
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ from remind.models.pretrained import first_line, library_class, load_network
 logger = logging.getLogger(__name__)
 
 TEXT_LEN = 512
+# What decides how weights are used, beside their shapes.
+_CONFIG_FIELDS = ("num_heads", "relative_attention_num_buckets", "relative_attention_max_distance",
+                  "feed_forward_proj", "layer_norm_epsilon")
 
 
 def clean_prompt(prompt: str) -> str:
@@ -79,6 +85,17 @@ class UMT5Encoder:
         model = load_network(library_class("transformers", "UMT5EncoderModel"), folder / "text_encoder",
                              kind=("model_type", "umt5"), dtype=dtype)
         return UMT5Encoder(model.to(device), _load_tokenizer(folder / "tokenizer"), text_len=text_len)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of weights, their dtype, the sizes, the tokenizer and the length: of all that decides the embeddings."""
+        config = {name: getattr(self.model.config, name, None) for name in _CONFIG_FIELDS}
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        h = hashlib.sha256(json.dumps([config, vocabulary, self.text_len], sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            h.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return h.hexdigest()[:16]
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "b s d"]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from remind.training.config import Arm
-from remind.training.regimes import Curriculum, RegimeOptions
+from remind.training.curriculum import BALANCED, Curriculum
+from remind.training.regimes import RegimeOptions
 
 
 def arm_settings(arm: Arm) -> dict[str, Any]:
@@ -15,13 +16,10 @@ def arm_settings(arm: Arm) -> dict[str, Any]:
     all-history, so the difference to it is the curriculum's alone.
     """
     if arm == "base":
-        return {"curriculum": Curriculum((("all_history", 1.0),)), "regime": RegimeOptions(track="clean")}
+        return {"curriculum": Curriculum.constant({"all_history": 1.0}), "regime": RegimeOptions(track="clean")}
     if arm == "matched":
-        return {"curriculum": Curriculum((("all_history", 1.0),)), "regime": RegimeOptions()}
+        return {"curriculum": Curriculum.constant({"all_history": 1.0}), "regime": RegimeOptions()}
     return {
-        "curriculum": Curriculum((
-            ("all_history", 0.2), ("noisy_memory", 0.05), ("node_drop", 0.15), ("v2v_frontier", 0.5),
-            ("reference_cache", 0.1),
-        )),
+        "curriculum": BALANCED,
         "regime": RegimeOptions(),
     }

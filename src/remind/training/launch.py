@@ -1,177 +1,310 @@
-"""From a config to a finished run folder: banks, trainer, progress, records."""
+"""From a config to a finished run folder, alone or under torchrun.
+
+    RUN/run.json  sessions.jsonl                what decides the run; what every session took
+    RUN/metrics.jsonl  tensorboard/             one record a step; the same to look at
+    RUN/checkpoints/step-00000200/              to go on from
+    RUN/model.safetensors  config.json          the averaged weights, for users
+    RUN/best/model.safetensors  config.json     those of the best validation
+"""
 
 from __future__ import annotations
 
-import json
-import platform
-import subprocess
+import os
+import signal
 import sys
-from collections import Counter
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.distributed as dist
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from remind import __version__
-from remind.data.clip_store import ClipStore
-from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
-from remind.errors import InputError
-from remind.models.codec import LinearCodec
-from remind.models.text import WordHashEncoder
+from remind.data.mixture import Mixture
+from remind.errors import InputError, RemindError
+from remind.frame_graph import Schedule
+from remind.models.checkpoint import save_checkpoint
+from remind.prompt_schedule import chunk_prompts
+from remind.sequence_plan import SequencePlan
+from remind.training import run_checkpoint
+from remind.training.batches import plans_of_step
 from remind.training.config import TrainConfig
-from remind.training.trainer import Trainer, plans_of_step
+from remind.training.data_source import open_data
+from remind.training.distributed import Ranks, is_collective_failure, rank_lost, started_ranks
+from remind.training.machine import git_commit, machine_facts
+from remind.training.metrics_file import MetricsFile
+from remind.training.progress import progress_bar
+from remind.training.run_record import SessionLog, device_name, write_record
+from remind.training.stop_signal import outcome, watched_signals
+from remind.training.tracking import Tracker, make_tracker
+from remind.training.trainer import Trainer
+from remind.training.validation import LossValidator
+from remind.validation import Validator
 
-
-def machine_facts() -> dict[str, object]:
-    """What a run was made on: processor, cores, python, torch."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines()
-                 if line.startswith("model name")]
-        processor = names[0] if names else processor
-    return {"processor": processor, "threads": torch.get_num_threads(), "system": platform.system(),
-            "python": platform.python_version(), "torch": torch.__version__, "remind": __version__}
-
-
-def git_commit() -> str:
-    """Commit of the checkout that this package runs from, "+dirty" if it was changed, or the version."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True,
-                              timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return f"version {__version__}"
-
-
-def make_mixture(config: TrainConfig, store: Path | None, *, workers: int, console: Console) -> Mixture:
-    """The world bank, and the clips of a store beside it."""
-    codec = LinearCodec.load()
-    encoder = WordHashEncoder(config.model.text_dim, config.model.text_len)
-    opened = None if store is None else ClipStore.open(store)  # what is wrong with it shows before any rendering
-    spec = WorldBankSpec(config.bank_size, config.hw, num_frames=config.num_frames)
-    with progress_bar("rendering world clips", console) as (bar, task):
-        world = MemoryBank.world(
-            spec, codec, encoder, workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-        bar.update(task, total=len(world), completed=len(world))
-    if opened is None:
-        return Mixture([world], [1.0], config.seed)
-    clips = MemoryBank.from_store(opened, codec, encoder, config.hw)
-    console.print(f"mixing in {len(clips)} clips of {store}, world share {config.world_share:g}")
-    return Mixture([world, clips], [config.world_share, 1 - config.world_share], config.seed)
-
-
-class progress_bar:
-    """`with progress_bar(text, console) as (bar, task)`: a bar with count, speed and ETA."""
-
-    def __init__(self, text: str, console: Console, total: int | None = None):
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
-        )
-        self.text, self.total = text, total
-
-    def __enter__(self) -> tuple[Progress, Any]:
-        self.bar.start()
-        return self.bar, self.bar.add_task(self.text, total=self.total, note="")
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-
-def prepare_folder(out: Path, *, resume: bool) -> None:
-    """Make the run folder.
-
-    Raises:
-        InputError: it cannot be written, it holds a run and `resume` was not asked for, or the other way round.
-    """
-    if resume and not (out / "state.pt").exists():
-        raise InputError("there is nothing to resume", got=out, expected="state.pt in it", fix="leave out --resume")
-    if (out / "state.pt").exists() and not resume:
-        raise InputError("the run folder already holds a run", got=out, fix="add --resume, or choose another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError("the run folder cannot be written", got=f"{out}: {error.strerror}",
-                         fix="choose a folder that you can write to") from None
-
-
-def licences_of(store: Path) -> str:
-    """The terms of a store's clips with their numbers, as a checkpoint carries them on."""
-    counts = Counter(ClipStore.open(store).index["licence"].to_pylist())
-    named = ", ".join(f"{licence or 'unknown'} ({count})" for licence, count in counts.most_common(8))
-    return f" and on clips under: {named}" + (", and more" if len(counts) > 8 else "")
+SMALL = 200_000_000
+"""Parameters of models whose averaged weights are written at every checkpoint; those of larger ones at the end."""
+LINE_EVERY = 50
+ValidatorFactory = Callable[[TrainConfig, Mixture | None], Validator | None]
+"""Makes what `config.validation` asks for, of the config and the held-out clips; None if it asks for nothing."""
 
 
 def train(
     config: TrainConfig,
     out: Path,
     *,
-    store: Path | None = None,
     resume: bool = False,
-    workers: int = 2,
     console: Console | None = None,
+    validator_factory: ValidatorFactory | None = None,
 ) -> None:
-    """Run a recipe to its end; `out` gets model.safetensors, config.json, metrics.jsonl and state.pt.
+    """Run a config to its end, or until a signal asks to stop; every process of a run calls this.
+
+    SIGTERM, SIGINT and SIGUSR1 end the run after the current step with a checkpoint: with exit code 143, 130 and 0.
+
+    Args:
+        out: run folder.
+        resume: go on from its last checkpoint.
+        console: where rank 0 says how it goes; standard error if None. The other ranks say nothing.
+        validator_factory: makes what looks at the averaged weights every `config.validation.every` steps.
 
     Raises:
-        RemindError: a folder, store or run that does not fit, or a loss that is not finite.
+        RemindError: on rank 0, whichever rank had it; the others leave with exit code 2.
     """
-    console = console or Console(stderr=True)
-    if not 0 < config.world_share < 1 and store is not None:
-        raise InputError("the share of world clips must leave room for the store", got=config.world_share,
-                         expected="between 0 and 1")
-    prepare_folder(out, resume=resume)
-    mixture = make_mixture(config, store, workers=workers, console=console)
-    trainer = Trainer(config, mixture, out, {
-        "codec": LinearCodec.load().digest,
-        "command": "remind " + " ".join(sys.argv[1:]),
-        "commit": git_commit(),
-        "seed": config.seed,
-        "data": {"world_clips": config.bank_size, "store": None if store is None else str(store)},
-        "machine": machine_facts(),
-        "licence": "Apache-2.0; trained on the embedded world" + ("" if store is None else licences_of(store)),
-    })
-    if resume:
-        trainer.resume()
-        console.print(f"resumed at step {trainer.step}")
-    elif (out / "metrics.jsonl").exists():
-        (out / "metrics.jsonl").unlink()
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    console.print(f"{config.recipe} ({config.arm}): {parameters:,} parameters, {config.steps} steps of "
-                  f"{config.batch_size} clips of {config.hw[0]}x{config.hw[1]} px")
-    with progress_bar("training", console, total=config.steps) as (bar, task):
-
-        def report(step: int, record: dict[str, Any]) -> None:
-            bar.update(task, completed=step,
-                       note=f"loss {record['loss']:.3f}  {step / max(record['seconds'], 1e-9):.2f} steps/s")
-            if not console.is_terminal and step % 50 == 0:
-                console.print(json.dumps({k: record[k] for k in ("step", "regime", "flow", "seconds")}))
-
-        trainer.run(report)
-    console.print(f"wrote {out}/model.safetensors after {trainer.seconds / 60:.1f} minutes of steps")
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        with started_ranks(config.execution) as ranks:
+            shown = (console or Console(stderr=True)) if ranks.first else Console(quiet=True)
+            stopped_by = _Session(config, out, ranks, shown, validator_factory).run(resume=resume)
+    except Exception as error:
+        lost = is_collective_failure(error)  # whichever collective met it: of weights, of gradients, of a checkpoint
+        if rank != 0 and (lost or isinstance(error, RemindError)):
+            raise SystemExit(2) from None
+        if lost:
+            raise rank_lost(error) from None
+        raise
+    ending = outcome(stopped_by) if stopped_by else None
+    if ending is not None:
+        raise ending
 
 
-def show_plans(config: TrainConfig, console: Console, *, num_steps: int = 12) -> None:
-    """Print one plan of each regime that the first steps draw."""
-    mixture = make_mixture(replace(config, bank_size=max(config.batch_size, 8)), None, workers=1, console=console)
-    seen: set[str] = set()
-    for step in range(num_steps * 4):
+class _Session:
+    """One session of a run on one rank: from its folder as it is to its folder with more steps done."""
+
+    def __init__(self, config: TrainConfig, out: Path, ranks: Ranks, console: Console,
+                 validator_factory: ValidatorFactory | None):  # fmt: skip
+        self.config, self.out, self.ranks, self.console = config, out, ranks, console
+        self.validator_factory = validator_factory
+        self.tracker: Tracker | None = None
+        self.log: SessionLog | None = None
+        self.saved_at = -1
+        self.started = time.perf_counter()
+
+    def run(self, *, resume: bool) -> int:
+        """Train; gives the number of the signal that ended it early, or 0."""
+        ranks, config, out = self.ranks, self.config, self.out
+        folder = ranks.together(lambda: prepare_folder(out, resume=resume, writes=ranks.first))
+        self.source = ranks.together(lambda: open_data(config, self.console, workers=config.execution.workers,
+                                                       first=ranks.first))  # fmt: skip
+        self.validator = ranks.together(self._make_validator)
+        self.trainer = Trainer(config, self.source.mixture, ranks, data=self.source.facts["sha256"])
+        if folder is not None:
+            for difference in self.trainer.resume(folder):
+                self.console.print(f"resumed with {difference}: losses agree to rounding, not bit for bit")
+            self.console.print(f"resumed at step {self.trainer.step}")
+        self.saved_at = self.trainer.step if folder is not None else -1
+        metrics: MetricsFile | None = None
+        if ranks.first:
+            metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step)
+            facts = write_record(out, config, command=sys.argv, data=self.source.facts, world_size=ranks.world_size,
+                                 resumed=folder is not None)  # fmt: skip
+            self.log = SessionLog(
+                out, facts, step=self.trainer.step, tokens=self.trainer.tokens, device=device_name(ranks.device),
+                devices=ranks.world_size, seconds_before=time.perf_counter() - self.started,
+            )  # fmt: skip
+            self.tracker = make_tracker(out, config.execution.trackers, step=self.trainer.step)
+        try:
+            stopped_by = self._loop(metrics)
+            if self.log is not None:
+                why = signal.Signals(stopped_by).name if stopped_by else "done"
+                self.log.end(self.trainer.step, self.trainer.tokens, why)
+            return stopped_by
+        finally:
+            for opened in (metrics, self.tracker):
+                if opened is not None:
+                    opened.close()
+
+    def _loop(self, metrics: MetricsFile | None) -> int:
+        config, trainer = self.config, self.trainer
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        self.console.print(
+            f"{config.recipe} ({config.arm}): {parameters:,} parameters, {config.steps} steps of {config.batch_size} "
+            f"clips of {config.hw[0]}x{config.hw[1]} px on {self.ranks.world_size} x {self.ranks.device.type}"
+        )
+        first_step, started = trainer.step, time.perf_counter()
+        with watched_signals() as asked, progress_bar("training", self.console, config.steps, done=first_step) as (
+            bar, task,
+        ):  # fmt: skip
+            for record in trainer.steps(lambda: asked.number or 0):
+                last = trainer.step == config.steps or trainer.stop_asked != 0
+                best = self._validate(record) if self._due(config.validation.every, last=False) else False
+                if metrics is not None and self.log is not None:
+                    metrics.write(record)
+                    self.log.step(trainer.step, trainer.tokens)
+                self._track(record)
+                if best or self._due(config.execution.checkpoint_every, last=last):
+                    self._save(parameters, best=best)
+                rate = (trainer.step - first_step) / (time.perf_counter() - started)
+                bar.update(task, completed=trainer.step, note=f"loss {record['loss']:.3f}  {rate:.2f} steps/s")
+                if not self.console.is_terminal and (trainer.step % LINE_EVERY == 0 or last):
+                    left = timedelta(seconds=round((config.steps - trainer.step) / rate))
+                    self.console.print(f"step {trainer.step} of {config.steps}: loss {record['loss']:.4f}, "
+                                       f"{record['regime']}, {rate:.2f} steps/s, {left} left")  # fmt: skip
+        if trainer.step < config.steps:
+            name = signal.Signals(trainer.stop_asked).name
+            self.console.print(f"stopped at step {trainer.step} by {name}; --resume goes on from there")
+            return trainer.stop_asked
+        self._write_weights(self.out)
+        self.console.print(f"wrote {self.out}/model.safetensors after {trainer.seconds / 60:.1f} minutes of steps")
+        return 0
+
+    def _due(self, every: int, *, last: bool) -> bool:
+        return last or (every > 0 and self.trainer.step % every == 0)
+
+    def _track(self, record: dict[str, Any]) -> None:
+        if self.tracker is not None:
+            numbers = {k: float(v) for k, v in record.items() if k != "step" and isinstance(v, int | float)}
+            self.tracker.scalars(self.trainer.step, numbers)
+
+    def _validate(self, record: dict[str, Any]) -> bool:
+        """Look at the averaged weights on rank 0; adds to the record. Returns whether they are the best so far."""
+        with self.trainer.averaged_model(sharded=self.config.validation.by == "loss") as model:
+
+            def look() -> float:
+                if model is None or self.validator is None:
+                    return 0.0
+                found = self.validator(model)
+                record.update({f"validation/{name}": value for name, value in found.scalars.items()})
+                record["validation/score"] = found.score
+                if self.tracker is not None:
+                    for name, rgb in found.pictures.items():
+                        self.tracker.picture(self.trainer.step, name, rgb)
+                return found.score
+
+            score = self.ranks.agree(look)[0]
+        before = self.ranks.agree(lambda: run_checkpoint.read_best(self.out))[0]
+        if before is not None and before[0] < self.trainer.step and score <= before[1]:
+            return False
+        if self.ranks.first:
+            run_checkpoint.write_best(self.out, self.trainer.step, score)
+        return True
+
+    def _make_validator(self) -> Validator | None:
+        """Rank 0 generates with a model of its own; where forward passes are enough, all ranks share them."""
+        config = self.config
+        alone = config.validation.by == "world"
+        if not config.validation.every or (alone and not self.ranks.first):
+            return None
+        if self.validator_factory is None:
+            raise InputError("validation was asked for, and this caller offers none", got=config.validation,
+                             fix="set validation.every to 0, or pass validator_factory")
+        validator = self.validator_factory(config, self.source.held_out)
+        if isinstance(validator, LossValidator) and self.ranks.mesh is not None:
+            validator.group = dist.group.WORLD
+        return validator
+
+    def _save(self, parameters: int, *, best: bool) -> None:
+        if self.saved_at != self.trainer.step:
+            self.trainer.save(self.out)
+            self.saved_at = self.trainer.step
+            if self.log is not None:
+                run_checkpoint.retain(self.out, self.config.execution.keep)
+                self.log.saved(self.trainer.step, self.trainer.tokens)
+        if best:
+            self._write_weights(self.out / "best")
+        if parameters <= SMALL and self.trainer.step < self.config.steps:
+            self._write_weights(self.out)
+
+    def _write_weights(self, folder: Path) -> None:
+        """The averaged weights and all that made them, by rank 0."""
+        trainer, config = self.trainer, self.config
+        state = trainer.averaged_weights()
+        if not self.ranks.first:
+            return
+        about = {
+            "train": run_checkpoint.plain(config), "steps_done": trainer.step,
+            "train_seconds": round(trainer.seconds, 1), "codec": self.source.facts["encoders"]["latents"],
+            "command": "remind " + " ".join(sys.argv[1:]), "commit": git_commit(), "seed": config.seed,
+            "data": self.source.facts, "machine": machine_facts(), "world_size": self.ranks.world_size,
+            "licence": self.source.licence,
+        }  # fmt: skip
+        try:
+            save_checkpoint(folder, replace(config.model, max_trained_distance=trainer.max_distance), state, about)
+        except Exception as error:  # safetensors has a type of its own for a full disk
+            raise InputError("the averaged weights could not be written", got=f"{folder}: {error}",
+                             fix="make room on the disk, then --resume: the last checkpoint is good") from None
+
+
+def prepare_folder(out: Path, *, resume: bool, writes: bool = True) -> Path | None:
+    """Make the run folder; gives the checkpoint to go on from, None for a new run.
+
+    Args:
+        writes: whether this process makes the folder; the other ranks only look.
+
+    Raises:
+        InputError: it cannot be written, it holds a run and `resume` was not asked for, or the other way round.
+    """
+    found = run_checkpoint.latest(out)
+    if resume and found is None:
+        raise InputError("there is nothing to resume", got=out, expected=f"{out / run_checkpoint.FOLDER}/step-...",
+                         fix="leave out --resume")  # fmt: skip
+    if found is not None and not resume:
+        raise InputError("the run folder already holds a run", got=out, fix="add --resume, or choose another --out")
+    if not writes:
+        return found
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".write-test"
+        probe.touch()
+        probe.unlink()
+        if found is None:  # of a run that was killed before its first checkpoint
+            (out / "metrics.jsonl").unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError("the run folder cannot be written", got=f"{out}: {error.strerror}",
+                         fix="choose a folder that you can write to") from None
+    return found
+
+
+def show_plans(
+    config: TrainConfig, console: Console, *, picture: Path | None = None, num_steps: int = 48
+) -> None:
+    """Print one plan of each regime that the first steps draw.
+
+    Args:
+        picture: draw them into this file too, .png or .svg.
+        num_steps: steps to look at.
+
+    Raises:
+        RemindError: data that cannot be read, or a picture that cannot be written.
+    """
+    few = replace(config, bank_size=config.bank_size and max(config.batch_size, 8))
+    mixture = open_data(few, console, workers=1).mixture
+    from remind.training.plan_picture import colored, save_plans  # matplotlib takes a second
+
+    shown: dict[str, SequencePlan] = {}
+    told: list[tuple[str, ...]] = []
+    for step in range(num_steps):
         samples, plans = plans_of_step(config, mixture, step)
-        if plans[0].regime not in seen:
-            seen.add(plans[0].regime)
-            console.print(f"step {step}, first clip of the batch, graph {samples[0].graph.draw()} "
-                          "(A anchor, x degraded, R recovery)", markup=False)
-            console.print(plans[0].draw(), markup=False)
+        for sample, plan in zip(samples, plans, strict=True):
+            if plan.regime not in shown:
+                schedule = sample.recipe.schedule(sample.num_frames)
+                shown[plan.regime] = plan
+                told.append(plan.told(chunk_prompts("", Schedule(sample.num_frames)), chunk_prompts("", schedule)))
+                console.print(f"step {step}, graph {sample.graph.draw()} (A anchor, x degraded, R recovery)",
+                              markup=False)  # fmt: skip
+                console.print(colored(plan, told[-1]), soft_wrap=True)
+        if len(shown) == len(config.curriculum.regimes):
+            break
+    if picture is not None:
+        save_plans(list(shown.values()), picture, told=told)
+        console.print(f"drew {picture}")

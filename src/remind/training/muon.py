@@ -3,6 +3,9 @@
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). Our own rather than
 `torch.optim.Muon`, which computes in bfloat16: without hardware for it that is hundreds of times slower than fp32.
 Matrices of equal shape are orthogonalised in one batched product. A test holds it against torch's.
+
+Sharded matrices: momentum is kept sharded; what is to be orthogonalised is gathered, one message per shape, and every
+rank takes its own rows of the result. All ranks do the same products: our choice, for models small enough for Muon.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard
+
+from remind.training.shards import local, own_part
 
 # Quintic Newton-Schulz coefficients of the source: steepest at zero; singular values end within about 0.7 .. 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -48,16 +54,28 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Apply one update to every matrix that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            by_shape: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape.setdefault(p.shape, []).append((p, p.grad))
-            for (rows, columns), pairs in by_shape.items():
-                same, gradients = [p for p, _ in pairs], [g for _, g in pairs]
-                buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in same]
+                    by_shape.setdefault(p.shape, []).append(p)
+            for (rows, columns), same in by_shape.items():
+                gradients = [local(p.grad) for p in same if p.grad is not None]
+                buffers = [local(self.state[p].setdefault("momentum", torch.zeros_like(p))) for p in same]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])
-                updates = orthogonalise(torch.stack(ahead)).unbind(0)
+                ahead = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))
+                updates = orthogonalise(_gather(ahead, same[0]))[:, own_part(same[0])[0]].unbind(0)
+                weights = [local(p) for p in same]
                 if group["weight_decay"]:
-                    torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(same, updates, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+                    torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(weights, updates, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+
+
+def _gather(stacked: Float[Tensor, "n r c"], like: Tensor) -> Float[Tensor, "n rows c"]:
+    """All rows of matrices of which this rank has some, as it has of `like`."""
+    if not isinstance(like, DTensor):
+        return stacked
+    places = [Shard(1) if isinstance(place, Shard) else Replicate() for place in like.placements]
+    shape = (len(stacked), *like.shape)
+    whole = DTensor.from_local(stacked, like.device_mesh, places, shape=torch.Size(shape),
+                               stride=(shape[1] * shape[2], shape[2], 1))  # fmt: skip
+    return whole.full_tensor()

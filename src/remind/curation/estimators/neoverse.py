@@ -85,6 +85,15 @@ class NeoVerse:
     ) -> None:
         self._tool.close()
 
+    def version(self) -> str:
+        """The tool and its checkout, as the worker says; loads no weights.
+
+        Raises:
+            EstimatorSetupError: it is missing, or not a worker.
+        """
+        about = self._tool.handshake()
+        return f"{about.tool} {about.tool_version}"
+
     def render(
         self, clip: Clip, c2w: Float[Tensor, "t 4 4"], *, prompt: str = "", seed: int = 0, clip_id: str = ""
     ) -> tuple[Clip, dict[str, str | float]]:
@@ -137,20 +146,20 @@ class NeoVerse:
 
 
 def cover(
-    rgb: UInt8[Tensor, "t h w 3"], cameras: Cameras
+    rgb: UInt8[Tensor, "t h w 3"], cameras: Cameras, hw: tuple[int, int] = HW
 ) -> tuple[UInt8[Tensor, "t h2 w2 3"], Float[Tensor, "t 4"]]:
-    """Scale pictures to cover NeoVerse's frame and crop the middle, intrinsics with them.
+    """Scale pictures to cover a frame, NeoVerse's if none is named, and crop the middle, intrinsics with them.
 
     The first frame's intrinsics serve all frames: NeoVerse renders without zoom.
     """
     height, width = rgb.shape[1:3]
-    scale = max(HW[0] / height, HW[1] / width)
-    big = max(HW[0], round(height * scale)), max(HW[1], round(width * scale))
-    top, left = (big[0] - HW[0]) // 2, (big[1] - HW[1]) // 2
-    pictures = torch.empty(len(rgb), *HW, 3, dtype=torch.uint8)
+    scale = max(hw[0] / height, hw[1] / width)
+    big = max(hw[0], round(height * scale)), max(hw[1], round(width * scale))
+    top, left = (big[0] - hw[0]) // 2, (big[1] - hw[1]) // 2
+    pictures = torch.empty(len(rgb), *hw, 3, dtype=torch.uint8)
     for i, picture in enumerate(rgb):  # one at a time: a float copy of a whole clip is large
         resized = interpolate(picture.permute(2, 0, 1)[None].float(), big, mode="bilinear", antialias=True)[0]
-        resized = resized[:, top : top + HW[0], left : left + HW[1]].round().clamp(0, 255)
+        resized = resized[:, top : top + hw[0], left : left + hw[1]].round().clamp(0, 255)
         pictures[i] = resized.to(torch.uint8).permute(1, 2, 0)
     first = cameras.intrinsics_px[:1].double().repeat(len(rgb), 1)
     scaled = rescale_intrinsics(first, from_hw=cameras.hw, to_hw=big)

@@ -20,8 +20,8 @@ def _backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, out_shape: Any = No
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-def gflop(run: Callable[[], object]) -> float:
-    """GFLOP of a run. torch's counter does not know the CPU's attention and would count it as nothing."""
+def count_flops(run: Callable[[], object]) -> int:
+    """FLOPs of a run. torch's counter does not know the CPU's attention and would count it as nothing."""
     with FlopCounterMode(display=False, custom_mapping={_SDPA: _forward, _SDPA_BACKWARD: _backward}) as counter:
         run()
-    return float(counter.get_total_flops()) / 1e9
+    return int(counter.get_total_flops())
