@@ -24,7 +24,7 @@ from remind.data.memory_sample import MemorySample
 from remind.data.quarantine import Quarantine
 from remind.data.text_build import build_text, store_prompts
 from remind.data.world_clips import TRAIN_SEEDS, VALIDATION_SEEDS
-from remind.errors import InputError, StoreError
+from remind.errors import GraphError, InputError, StoreError
 from remind.models.codec import LinearCodec
 from remind.models.text import WordHashEncoder
 from remind.recipes.arms import arm_settings
@@ -278,7 +278,7 @@ def test_a_store_without_recoveries_serves_only_regimes_that_need_none(tmp_path:
         for i in range(4):
             writer.add(memory_of(clip_of(i), InterruptionRecipe(events=()), provenance_of(i)))
     config = reading(tmp_path / "store")
-    with pytest.raises(InputError, match=r"the store has none.*4 clips without a recovery node"):
+    with pytest.raises(GraphError, match=r"node_drop has nothing to train on.*none of 4 clips with an interruption"):
         opened(config)
     assert opened(replace(config, **arm_settings("matched"))).mixture[0].graph.edges == ()
 

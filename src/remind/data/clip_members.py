@@ -111,15 +111,17 @@ def decode_frames(row: Row, data: bytes, start: int, stop: int) -> UInt8[Tensor,
     ticks = 1 / (Fraction(row["fps"]).limit_denominator(1001) * probe(data).time_base) if start else Fraction(0)
     first_pts = round(start * ticks)
     pictures = (picture for picture in decode(data, start_pts=first_pts or None) if picture.pts >= first_pts)
+    images, found = np.empty((stop - start, h, w, 3), np.uint8), 0
     # One more than promised is enough to notice.
-    images = []
     for picture in islice(pictures, stop - start + (stop == row["num_frames"])):
         if picture.display_hw() != (h + h % 2, w + w % 2):  # even sizes are an H.264 need, see `encode_mp4`
             raise StoreError("pictures of another size", got=picture.display_hw(), expected=(h, w))
-        images.append(picture.rgb()[:h, :w])
-    if len(images) != stop - start:
+        if found < len(images):
+            images[found] = picture.rgb()[:h, :w]
+        found += 1
+    if found != len(images):
         raise StoreError(f"not {row['num_frames']} pictures")
-    return torch.from_numpy(np.stack(images))
+    return torch.from_numpy(images)
 
 
 def decode_cameras(row: Row, data: bytes) -> StoredCameras:

@@ -11,9 +11,9 @@ from remind.frame_graph import FrameGraph
 
 
 def check_fit(
-    store: ClipStore, *, hw: tuple[int, int], num_frames: int, skip: Collection[str] = (), needs_recovery: bool = False
-) -> None:
-    """Refuse a store whose clips a run cannot read or learn from.
+    store: ClipStore, *, hw: tuple[int, int], num_frames: int, skip: Collection[str] = ()
+) -> list[FrameGraph]:
+    """Refuse a store whose clips a run cannot read; the graphs of those it can.
 
     Clips that are damaged are passed over: whoever reads them says so.
 
@@ -21,11 +21,9 @@ def check_fit(
         hw: size that the model expects, px.
         num_frames: pixel frames that it expects.
         skip: ids of clips that will not be read.
-        needs_recovery: the run has regimes that need an interruption with a recovery after it, see `frame_graph`.
 
     Raises:
-        InputError: no clips, clips of another length or size, camera loops that only the world can render, or no clip
-            with a recovery node where one is needed.
+        InputError: no clips, clips of another length or size, or camera loops that only the world can render.
     """
     numbers = [number for number, clip_id in enumerate(store.clip_ids) if clip_id not in skip]
     if not numbers:
@@ -39,15 +37,14 @@ def check_fit(
                          fix="build a store of clips of one length, or change num_frames")  # fmt: skip
     sizes: Counter[tuple[int, int]] = Counter()
     loops: list[str] = []
-    recoveries = 0
+    graphs: list[FrameGraph] = []
     for number, stored in zip(numbers, zip(columns["height"], columns["width"], strict=True), strict=True):
         try:
             recipe = store.recipe(number)
-            graph = FrameGraph(recipe.schedule(num_frames))
+            graphs.append(FrameGraph(recipe.schedule(num_frames)))
         except (StoreError, GraphError):
             continue
         sizes[stored if recipe.view is None else recipe.view.hw] += 1
-        recoveries += bool(graph.edges)
         if any(style.kind == "camera_loop" for event in recipe.events for style in event.styles):
             loops.append(store.clip_ids[number])
     if set(sizes) - {hw}:
@@ -58,10 +55,7 @@ def check_fit(
         raise InputError("camera loops of the store cannot be rendered from finished frames",
                          got=f"{len(loops)} clips, e.g. {loops[0]}", expected="loops of the clip's own camera",
                          fix="build the store again with other interruptions")  # fmt: skip
-    if needs_recovery and sizes and not recoveries:
-        raise InputError("the recipe's regimes need clips that recover from an interruption, and the store has none",
-                         got=f"{len(numbers)} clips without a recovery node",
-                         fix="build the store with interruptions, or train an arm that needs none (base)")  # fmt: skip
+    return graphs
 
 
 def _counted(counts: Counter[int], unit: str) -> str:

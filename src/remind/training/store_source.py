@@ -33,12 +33,10 @@ from remind.errors import StoreError
 from remind.models.codec import LinearCodec
 from remind.models.text import TextEncoder
 from remind.training.config import DataPart, TrainConfig
+from remind.training.regimes import check_supports
 
 KEEP_BYTES = 2**29
 """Latents of a live store stay in memory up to this much per process. Our choice: 512 MiB, 3,000 clips of 64x64 px."""
-
-RECOVERING = ("node_drop", "v2v_frontier")
-"""Regimes that are about what comes after an interruption: clips without one would teach nothing in them."""
 
 
 class StoreSource:
@@ -57,8 +55,9 @@ class StoreSource:
         ids = [clip_id for clip_id in self.store.clip_ids if clip_id not in set(self.quarantined)]
         self.trained = [clip_id for clip_id in ids if clip_id not in held_out]
         self.held_out = [clip_id for clip_id in ids if clip_id in held_out]
-        check_fit(self.store, hw=config.hw, num_frames=config.num_frames, skip=self.quarantined,
-                  needs_recovery=any(name in RECOVERING for name in _regimes(config)))  # fmt: skip
+        graphs = check_fit(self.store, hw=config.hw, num_frames=config.num_frames, skip=self.quarantined)
+        for name in config.curriculum.regimes if graphs else ():
+            check_supports(name, graphs)
         self.pairs: PairReader
         if self.latents is None:
             self.read, self.pairs_digest = "live", codec.digest
@@ -110,11 +109,6 @@ class StoreSource:
                 "held_out_clips": len(self.held_out), "held_out": "one video in 50, by the hash of its name",
                 "quarantined": self.quarantined, "read": self.read,
                 "latents": None if self.latents is None else str(self.latents)}  # fmt: skip
-
-
-def _regimes(config: TrainConfig) -> set[str]:
-    """Regimes that the curriculum ever draws."""
-    return set(config.curriculum.regimes)
 
 
 @contextmanager

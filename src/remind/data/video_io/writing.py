@@ -21,13 +21,13 @@ from remind.whole_file import whole_file
 KEYFRAME_INTERVAL = 8
 # x264 reads memory that it has not written when it weighs B-frames: the same frames gave several files until
 # both B-frames and the look-ahead went. With a key frame every 8 they would have saved little.
-_SAME_BYTES = "rc-lookahead=0:mbtree=0"
-# How hard x264 tries. A store is written once and read often, and training waits for the decoder: without CABAC and
-# deblocking both take a third of the time, and files are larger. Blocks of 8 pixels win back what that costs in PSNR;
-# docs/benchmarks.md has the table. The number in H.264's own scale, crf, means the same in both.
-_EFFORT = {
-    "small": {"preset": "veryfast", "x264-params": _SAME_BYTES},
-    "fast": {"preset": "ultrafast", "x264-params": f"{_SAME_BYTES}:8x8dct=1:analyse=i8x8"},
+SAME_BYTES = "rc-lookahead=0:mbtree=0"
+# How hard x264 tries. A store is written once, read often, and training waits for its decoder: without CABAC and
+# deblocking, writing takes a third of the time and reading half. Files are larger; 8x8 blocks keep the PSNR at the same
+# crf. benchmarks/clip_encoding.py compares.
+EFFORTS = {
+    "small": {"preset": "veryfast", "x264-params": SAME_BYTES},
+    "fast": {"preset": "ultrafast", "x264-params": f"{SAME_BYTES}:8x8dct=1:analyse=i8x8"},
 }
 Effort = Literal["small", "fast"]
 
@@ -104,7 +104,7 @@ def _encode(frames: Iterable[av.VideoFrame], matrix: int, fps: Rate, crf: int, e
         context = stream.codec_context
         context.gop_size, context.thread_count = KEYFRAME_INTERVAL, 1
         context.options = {"crf": str(crf), "keyint_min": str(KEYFRAME_INTERVAL), "sc_threshold": "0", "bf": "0",
-                           **_EFFORT[effort]}  # fmt: skip
+                           **EFFORTS[effort]}  # fmt: skip
         context.color_primaries = context.color_trc = BT709  # RGB is sRGB everywhere here, whatever the matrix
         context.colorspace = matrix
         for number, frame in enumerate(frames):
