@@ -118,9 +118,9 @@ def test_the_real_shape_has_the_parameters_that_it_is_known_for() -> None:
 def test_flops_of_a_real_step_are_as_counted(config: TrainConfig) -> None:
     made = trainer(config)
     clips = [made.mixture[i] for i in range(config.batch_size)]
-    prepared, weights = made._prepare(lambda: clips)
+    prepared, weights = made.prepare(lambda: clips)
     (one,) = prepared
-    real = count_flops(lambda: made._passes(prepared, weights))
+    real = count_flops(lambda: made.run_passes(prepared, weights))
     parts = pass_work(config, one.batch.mask.visibility, config.batch_size)
     assert sum(part.total for part in parts.values()) == pytest.approx(real, rel=0.02)
 

@@ -171,11 +171,11 @@ def test_the_best_validation_keeps_its_checkpoint_and_its_weights(tmp_path: Path
 def test_a_signal_is_noted_once_and_obeyed_the_second_time() -> None:
     before = signal.getsignal(signal.SIGINT)
     with watched_signals() as asked:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGINT)
         assert asked.number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert outcome(signal.SIGUSR1) is None
     assert isinstance(outcome(signal.SIGINT), KeyboardInterrupt)
