@@ -25,17 +25,20 @@ from remind.models.flop_count import count_flops
 from remind.models.memory import LiveBytes
 from remind.models.text import WordHashEncoder
 from remind.recipes import recipe
+from remind.training.batches import noise_of, plans_of_step
 from remind.training.config import Execution, StepOptions, TrainConfig
 from remind.training.curriculum import Curriculum
 from remind.training.devices import GPUS, Device, find_device
 from remind.training.distributed import Ranks
 from remind.training.estimate import Estimate, estimate
-from remind.training.example_plans import example_plans, regime_shares
+from remind.training.example_plans import PlanShape, example_plans, regime_shares
 from remind.training.lora import LoraOptions, add_lora
+from remind.training.losses import LossWeights, loss_share
 from remind.training.model_flops import optimizer_work, pass_work
 from remind.training.muon import Muon
 from remind.training.optimizers import build_optimizers
 from remind.training.parameter_count import count_parameters
+from remind.training.step import assemble, predict
 from remind.training.trainer import Trainer
 from remind.training.training_memory import muon_working_bytes
 
@@ -117,11 +120,18 @@ def test_the_real_shape_has_the_parameters_that_it_is_known_for() -> None:
 )  # fmt: skip
 def test_flops_of_a_real_step_are_as_counted(config: TrainConfig) -> None:
     made = trainer(config)
-    clips = [made.mixture[i] for i in range(config.batch_size)]
-    prepared, weights = made.prepare(lambda: clips)
-    (one,) = prepared
-    real = count_flops(lambda: made.run_passes(prepared, weights))
-    parts = pass_work(config, one.batch.mask.visibility, config.batch_size)
+    samples, plans = plans_of_step(config, made.mixture, 0)
+    batch = assemble(samples, plans, [noise_of(config, index) for index in range(config.batch_size)], config.step)
+
+    def step() -> None:
+        share, _ = loss_share(
+            predict(made.model, batch), x0=batch.x0, noise=batch.noise, sigmas=batch.sigmas,
+            supervised=batch.supervised, roles=batch.roles, regime=batch.regime, weights=LossWeights(1.0, 1.0, 1.0),
+        )  # fmt: skip
+        share.backward()
+
+    real = count_flops(step)
+    parts = pass_work(config, PlanShape.of(plans[0]), config.batch_size)
     assert sum(part.total for part in parts.values()) == pytest.approx(real, rel=0.02)
 
 

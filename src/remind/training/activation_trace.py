@@ -18,7 +18,7 @@ from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.models.attention import AttentionKernel, ChunkMask
 from remind.models.config import DiTConfig
 from remind.models.memory import LiveBytes
-from remind.training.example_plans import Visibility
+from remind.training.example_plans import PlanShape
 from remind.training.lora import LoraOptions
 from remind.training.losses import LossWeights, loss_share
 from remind.training.parameter_count import shape_model
@@ -31,7 +31,6 @@ class PassShape:
 
     Args:
         model, lora, precision, recompute, kernel: of the run.
-        chunks: of a clip, each with its text.
         plan: of all clips of the micro-batch.
         clips: in the micro-batch.
         band_hw: latent pixels of a rank's share of a frame.
@@ -42,8 +41,7 @@ class PassShape:
     precision: str
     recompute: bool
     kernel: AttentionKernel
-    chunks: int
-    plan: Visibility
+    plan: PlanShape
     clips: int
     band_hw: tuple[int, int]
 
@@ -113,9 +111,8 @@ def _trace(shape: PassShape, layers: int) -> Held:
 
 def fake_batch(shape: PassShape) -> TrainingBatch:
     """A micro-batch of the shapes that `assemble` gives it."""
-    clips, frames, model = shape.clips, LATENTS_PER_CHUNK * len(shape.plan), shape.model
+    clips, frames, model = shape.clips, LATENTS_PER_CHUNK * shape.plan.entries, shape.model
     latents = (clips, frames, model.in_channels, *shape.band_hw)
-    history = len(shape.plan) // 2  # which text an entry reads: runs of neighbours, history and then targets
     return TrainingBatch(
         x0=torch.zeros(latents),
         sigmas=torch.zeros(clips, frames),
@@ -125,9 +122,9 @@ def fake_batch(shape: PassShape) -> TrainingBatch:
         roles=torch.zeros(clips, frames, dtype=torch.int64),
         cameras=torch.zeros(clips, frames, 14),
         camera_valid=torch.zeros(clips, frames, dtype=torch.bool),
-        text=torch.zeros(clips, shape.chunks, model.text_len, model.text_dim),
-        text_of_chunk=(*range(history), *range(shape.chunks - (len(shape.plan) - history), shape.chunks)),
-        mask=ChunkMask(shape.plan, kernel=shape.kernel),
+        text=torch.zeros(clips, shape.plan.num_prompts, model.text_len, model.text_dim),
+        text_of_chunk=shape.plan.prompts,
+        mask=ChunkMask(shape.plan.sees, kernel=shape.kernel),
         regime="all_history",
     )
 

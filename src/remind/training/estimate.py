@@ -20,7 +20,7 @@ from remind.training.batches import check_split
 from remind.training.config import TrainConfig
 from remind.training.devices import GPUS, Device, find_device
 from remind.training.distributed import check_world
-from remind.training.example_plans import RegimePlans, Visibility, example_plans
+from remind.training.example_plans import RegimePlans, example_plans
 from remind.training.model_flops import Work, optimizer_work, pass_work
 from remind.training.parameter_count import Parameters, count_parameters
 from remind.training.training_memory import Memory, band_hw, clips_per_pass, training_memory
@@ -238,7 +238,7 @@ def _memory(
     config: TrainConfig, parameters: Parameters, plans: tuple[RegimePlans, ...], world_size: int, device: Device
 ) -> Memory:
     """Of the plan that needs most: the longest, and of the longest the one that attends most."""
-    largest: Visibility = max((regime.largest for regime in plans), key=lambda plan: (len(plan), sum(map(len, plan))))
+    largest = max((regime.largest for regime in plans), key=lambda plan: (plan.entries, plan.pairs))
     on_host = device.name == "cpu"
     return training_memory(config, parameters, largest, world_size=world_size, slack=CPU_SLACK if on_host else SLACK,
                            on_host=on_host)  # fmt: skip

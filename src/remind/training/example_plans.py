@@ -10,15 +10,45 @@ import numpy as np
 from remind.data.interrupt import sample_recipe
 from remind.data.world_clips import HIDING_KINDS
 from remind.frame_graph import FrameGraph
+from remind.sequence_plan import SequencePlan
 from remind.training.batches import group_size
 from remind.training.config import TrainConfig
 from remind.training.curriculum import Curriculum
 from remind.training.regimes import REGIMES, RegimeName, draw_batch_choices
 
-Visibility = tuple[tuple[int, ...], ...]
-
 DRAWS = 16
 _LARGEST_GROUP = 16  # what a larger group has in common changes little, and drawing it takes its time
+
+
+@dataclass(frozen=True)
+class PlanShape:
+    """All of a plan that decides what it costs.
+
+    Args:
+        sees: per entry the entries that it attends, itself included.
+        prompts: per entry which of the plan's prompts it reads.
+    """
+
+    sees: tuple[tuple[int, ...], ...]
+    prompts: tuple[int, ...]
+
+    @staticmethod
+    def of(plan: SequencePlan) -> PlanShape:
+        return PlanShape(plan.visibility, plan.prompt_of_entry)
+
+    @property
+    def entries(self) -> int:
+        """Chunks in the sequence."""
+        return len(self.sees)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of chunks of which one attends the other."""
+        return sum(len(seen) for seen in self.sees)
+
+    @property
+    def num_prompts(self) -> int:
+        return max(self.prompts) + 1
 
 
 @dataclass(frozen=True)
@@ -28,32 +58,27 @@ class RegimePlans:
     Args:
         regime: its name.
         share: of the groups of the whole run, 0..1.
-        plans: visibility of some of its plans; entry i lists the entries that it attends, itself included.
+        plans: some of them.
     """
 
     regime: RegimeName
     share: float
-    plans: tuple[Visibility, ...]
+    plans: tuple[PlanShape, ...]
 
     @property
     def entries(self) -> float:
         """Chunks in a sequence, mean."""
-        return sum(len(plan) for plan in self.plans) / len(self.plans)
+        return sum(plan.entries for plan in self.plans) / len(self.plans)
 
     @property
     def seen(self) -> float:
         """Chunks that a chunk attends, mean."""
-        return sum(pairs(plan) for plan in self.plans) / sum(len(plan) for plan in self.plans)
+        return sum(plan.pairs for plan in self.plans) / sum(plan.entries for plan in self.plans)
 
     @property
-    def largest(self) -> Visibility:
+    def largest(self) -> PlanShape:
         """The plan that takes most memory: of those with most entries the one that attends most."""
-        return max(self.plans, key=lambda plan: (len(plan), pairs(plan)))
-
-
-def pairs(plan: Visibility) -> int:
-    """Pairs of chunks of which one attends the other."""
-    return sum(len(seen) for seen in plan)
+        return max(self.plans, key=lambda plan: (plan.entries, plan.pairs))
 
 
 def example_plans(config: TrainConfig, *, draws: int = DRAWS, seed: int = 0) -> tuple[RegimePlans, ...]:
@@ -72,7 +97,7 @@ def example_plans(config: TrainConfig, *, draws: int = DRAWS, seed: int = 0) -> 
         plans = []
         for graphs in groups:
             choices = draw_batch_choices(graphs, rng)
-            plans.append(REGIMES[name](graphs[0], rng, config.regime, choices).visibility)
+            plans.append(PlanShape.of(REGIMES[name](graphs[0], rng, config.regime, choices)))
         found.append(RegimePlans(name, share, tuple(plans)))
     return tuple(found)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from remind.frame_graph import LATENTS_PER_CHUNK
 from remind.geometry import POSE_DESCRIPTOR_DIM
 from remind.training.config import TrainConfig
-from remind.training.example_plans import Visibility, pairs
+from remind.training.example_plans import PlanShape
 from remind.training.muon import ITERATIONS
 
 PARTS = ("attention to chunks", "its projections", "attention to text", "feed-forward", "cameras", "outside of blocks",
@@ -50,15 +50,15 @@ class Work:
 class _Pass:
     """Shapes of one pass over a micro-batch on one rank, and the products of its layers."""
 
-    def __init__(self, config: TrainConfig, plan: Visibility, clips: int):
+    def __init__(self, config: TrainConfig, plan: PlanShape, clips: int):
         model, ranks = config.model, config.execution.sequence_parallel
         self.model, self.lora, self.ranks = model, config.lora, ranks
         height, width = (size // patch for size, patch in zip(config.latent_hw, model.patch_hw, strict=True))
-        self.frames = clips * LATENTS_PER_CHUNK * len(plan)
+        self.frames = clips * LATENTS_PER_CHUNK * plan.entries
         self.tokens = self.frames * height * width / ranks
-        self.texts = clips * (config.num_latents // LATENTS_PER_CHUNK) * model.text_len
+        self.texts = clips * plan.num_prompts * model.text_len
         chunk = LATENTS_PER_CHUNK * height * width
-        computed = len(plan) ** 2 if config.step.kernel == "dense" else pairs(plan)
+        computed = plan.entries**2 if config.step.kernel == "dense" else plan.pairs
         # Ranks of a sequence group compute each the share of their heads, over all tokens.
         self.pairs = clips * computed * chunk**2 / ranks
         self.text_pairs = self.tokens * model.text_len
@@ -90,11 +90,11 @@ class _Pass:
         return Work(forward, 2.5 * forward)
 
 
-def pass_work(config: TrainConfig, plan: Visibility, clips: int) -> dict[str, Work]:
+def pass_work(config: TrainConfig, plan: PlanShape, clips: int) -> dict[str, Work]:
     """One rank's forward and backward pass over a micro-batch, by part (`PARTS`, without the optimiser).
 
     Args:
-        plan: what the clips' sequences attend.
+        plan: of all its clips.
         clips: in the micro-batch.
     """
     p = _Pass(config, plan, clips)

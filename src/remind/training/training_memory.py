@@ -24,7 +24,7 @@ from remind.models.kv_cache import StreamingKVCache
 from remind.models.sequence_parallel import band_axis
 from remind.training.activation_trace import PassShape, trace_activations
 from remind.training.config import TrainConfig
-from remind.training.example_plans import Visibility
+from remind.training.example_plans import PlanShape
 from remind.training.parameter_count import Parameters
 
 Moment = Literal["forward", "backward starts", "backward ends", "optimiser", "validation"]
@@ -90,7 +90,7 @@ def band_hw(config: TrainConfig) -> tuple[int, int]:
 
 
 def training_memory(
-    config: TrainConfig, parameters: Parameters, plan: Visibility, *, world_size: int, slack: float, on_host: bool
+    config: TrainConfig, parameters: Parameters, plan: PlanShape, *, world_size: int, slack: float, on_host: bool
 ) -> Memory:
     """Memory of a rank.
 
@@ -102,8 +102,7 @@ def training_memory(
     clips, passes = clips_per_pass(config, world_size)
     activations = trace_activations(PassShape(
         config.model, config.lora, config.precision, config.execution.recompute,
-        "dense" if config.step.kernel == "dense" else "prefix", config.num_latents // LATENTS_PER_CHUNK, plan, clips,
-        band_hw(config),
+        "dense" if config.step.kernel == "dense" else "prefix", plan, clips, band_hw(config),
     ))  # fmt: skip
     layers, shards = config.model.num_layers, world_size // config.execution.replicate
     held, one_left = activations.at(layers), activations.at(1)
@@ -161,12 +160,12 @@ def _gathered(parameters: Parameters, world_size: int) -> tuple[float, float]:
     return forward, forward + _FLOAT * 2 * parameters.block.trainable
 
 
-def _exchange(config: TrainConfig, plan: Visibility, clips: int) -> float:
+def _exchange(config: TrainConfig, plan: PlanShape, clips: int) -> float:
     """Sequence parallelism sends queries, keys and values at once: packed, as they arrive, and unpacked."""
     if config.execution.sequence_parallel == 1:
         return 0.0
     height, width = (size // patch for size, patch in zip(band_hw(config), config.model.patch_hw, strict=True))
-    tokens = clips * LATENTS_PER_CHUNK * len(plan) * height * width
+    tokens = clips * LATENTS_PER_CHUNK * plan.entries * height * width
     size = 2 if config.precision == "bf16" else _FLOAT
     return 9.0 * tokens * config.model.dim * size
 
@@ -175,13 +174,14 @@ def _validation(config: TrainConfig, parameters: Parameters, world_size: int) ->
     """The trained weights set aside; or, to generate, a whole model on rank 0 and its cache."""
     if not config.validation.every:
         return {}
-    whole = float(_FLOAT * parameters.whole.total)
+    aside = float(_FLOAT * parameters.whole.trainable)
     if config.validation.by == "loss":
-        return {"weights set aside": whole / (world_size // config.execution.replicate)}
+        return {"weights set aside": aside / (world_size // config.execution.replicate)}
     height, width = (size // patch for size, patch in zip(config.latent_hw, config.model.patch_hw, strict=True))
     cache = StreamingKVCache.predict_nbytes(
         config.model, batch=config.validation.clips, num_slots=config.num_latents // LATENTS_PER_CHUNK,
         grid_hw=(height, width), dtype=torch.float32,
     )  # fmt: skip
-    return {"a whole model" if world_size > 1 else "weights set aside": whole, "KV cache": float(cache)}
+    held = {"a whole model": float(_FLOAT * parameters.whole.total)} if world_size > 1 else {"weights set aside": aside}
+    return {**held, "KV cache": float(cache)}
 
