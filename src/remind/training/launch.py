@@ -116,8 +116,8 @@ class _Session:
         metrics: MetricsFile | None = None
         if ranks.first:
             metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step)
-            facts = write_record(out, config, command=["remind", *sys.argv[1:]], data=self.source.facts, world_size=ranks.world_size,
-                                 resumed=folder is not None)  # fmt: skip
+            facts = write_record(out, config, command=["remind", *sys.argv[1:]], data=self.source.facts,
+                                 world_size=ranks.world_size, resumed=folder is not None)  # fmt: skip
             self.log = SessionLog(
                 out, facts, step=self.trainer.step, tokens=self.trainer.tokens, device=device_name(ranks.device),
                 devices=ranks.world_size, seconds_before=time.perf_counter() - self.started,
