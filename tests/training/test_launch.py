@@ -19,7 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from remind.data.mixture import Mixture
-from remind.errors import InputError
+from remind.errors import CheckpointError, InputError
 from remind.models.checkpoint import load_run
 from remind.models.dit import CausalVideoDiT
 from remind.training import run_checkpoint
@@ -141,6 +141,15 @@ def test_a_run_leaves_weights_that_say_what_made_them(tmp_path: Path) -> None:
         train(replace(CONFIG, seed=8), tmp_path, resume=True, console=QUIET)
     with pytest.raises(InputError, match="nothing to resume"):
         train(CONFIG, tmp_path / "new", resume=True, console=QUIET)
+
+
+def test_weights_that_are_not_there_are_missed_before_anything_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMIND_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        train(replace(CONFIG, init_from=str(tmp_path / "nothing")), tmp_path / "run", console=QUIET)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_best_validation_keeps_its_checkpoint_and_its_weights(tmp_path: Path) -> None:
