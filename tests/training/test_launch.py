@@ -19,7 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from remind.data.mixture import Mixture
-from remind.errors import InputError
+from remind.errors import CheckpointError, InputError
 from remind.models.checkpoint import load_run
 from remind.models.dit import CausalVideoDiT
 from remind.training import run_checkpoint
@@ -143,6 +143,15 @@ def test_a_run_leaves_weights_that_say_what_made_them(tmp_path: Path) -> None:
         train(CONFIG, tmp_path / "new", resume=True, console=QUIET)
 
 
+def test_weights_that_are_not_there_are_missed_before_anything_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMIND_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        train(replace(CONFIG, init_from=str(tmp_path / "nothing")), tmp_path / "run", console=QUIET)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_the_best_validation_keeps_its_checkpoint_and_its_weights(tmp_path: Path) -> None:
     scores = iter([0.1, 0.9, 0.5])
     looked: list[dict[str, torch.Tensor]] = []
@@ -171,11 +180,11 @@ def test_the_best_validation_keeps_its_checkpoint_and_its_weights(tmp_path: Path
 def test_a_signal_is_noted_once_and_obeyed_the_second_time() -> None:
     before = signal.getsignal(signal.SIGINT)
     with watched_signals() as asked:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGINT)
         assert asked.number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert outcome(signal.SIGUSR1) is None
     assert isinstance(outcome(signal.SIGINT), KeyboardInterrupt)

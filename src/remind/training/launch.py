@@ -35,6 +35,7 @@ from remind.training.data_source import open_data
 from remind.training.distributed import Ranks, is_collective_failure, rank_lost, started_ranks
 from remind.training.machine import git_commit, machine_facts
 from remind.training.metrics_file import MetricsFile
+from remind.training.placed_model import initial_weights
 from remind.training.progress import progress_bar
 from remind.training.run_record import SessionLog, device_name, write_record
 from remind.training.stop_signal import outcome, watched_signals
@@ -104,6 +105,8 @@ class _Session:
         """Train; gives the number of the signal that ended it early, or 0."""
         ranks, config, out = self.ranks, self.config, self.out
         folder = ranks.together(lambda: prepare_folder(out, resume=resume, writes=ranks.first))
+        if config.init_from is not None:  # what is wrong with it shows before anything is rendered
+            ranks.together(lambda: initial_weights(config))
         self.source = ranks.together(lambda: open_data(config, self.console, workers=config.execution.workers,
                                                        first=ranks.first))  # fmt: skip
         self.validator = ranks.together(self._make_validator)
@@ -116,8 +119,8 @@ class _Session:
         metrics: MetricsFile | None = None
         if ranks.first:
             metrics = MetricsFile(out / "metrics.jsonl", self.trainer.step)
-            facts = write_record(out, config, command=sys.argv, data=self.source.facts, world_size=ranks.world_size,
-                                 resumed=folder is not None)  # fmt: skip
+            facts = write_record(out, config, command=["remind", *sys.argv[1:]], data=self.source.facts,
+                                 world_size=ranks.world_size, resumed=folder is not None)  # fmt: skip
             self.log = SessionLog(
                 out, facts, step=self.trainer.step, tokens=self.trainer.tokens, device=device_name(ranks.device),
                 devices=ranks.world_size, seconds_before=time.perf_counter() - self.started,
