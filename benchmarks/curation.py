@@ -28,7 +28,7 @@ import av
 import torch
 import tyro
 
-from remind.curation import item_work, pipeline
+from remind.curation import pipeline, window_work
 from remind.curation import scan as scan_module
 from remind.curation.blobs import Blobs
 from remind.curation.motion_policy import MotionPolicy
@@ -145,8 +145,8 @@ def parts(folder: Path, hw: tuple[int, int]) -> dict[str, float]:
         for owner, name, part in (
             (Picture, "thumbnail", "make small for cuts and motion"), (Picture, "write_yuv", "scale and crop"),
             (CutDetector, "is_cut", "cuts"), (scan_module, "_measure", "fades, motion, flow"),
-            (item_work, "encode_yuv_mp4", "encode"), (Blobs, "put", "hash and write files"),
-            (pipeline, "_pack", "pack"),
+            (window_work, "encode_yuv_mp4", "encode"), (Blobs, "put", "hash and write files"),
+            (pipeline, "pack_clips", "pack"),
         ):  # fmt: skip
             stack.enter_context(patch.object(owner, name, watch(part, getattr(owner, name))))
         options = BuildOptions(hw=hw, motion=KEEP_ALL)

@@ -88,7 +88,7 @@ def recipe_of(kind: InterruptionKind) -> InterruptionRecipe:
 def measure(hw: tuple[int, int], repeats: int) -> dict[str, float]:
     """Rates of decoding, of every kind, and of what the richer sampler draws on average."""
     rgb = textured(hw)
-    video = encode_mp4(rgb, 16)
+    video = encode_mp4(rgb, 16, effort="fast")  # as clips are stored
     rows = {"decode": rate(lambda: [picture.rgb() for picture in decode(video)], repeats)}
     clip = Clip(rgb, 16.0)
     for kind in KINDS:
