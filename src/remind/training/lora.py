@@ -82,11 +82,6 @@ def add_lora(model: CausalVideoDiT, options: LoraOptions) -> None:
         parameter.requires_grad_("camera" in name or name.endswith((_DOWN, _UP)))
 
 
-def trained_names(model: nn.Module) -> frozenset[str]:
-    """Names of what a run moves, and so of all that its checkpoints need beside the base."""
-    return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-
-
 def base_digest(frozen: Iterable[tuple[str, Tensor]]) -> str:
     """What tells one base from another: names, shapes and some values of each of its tensors, hashed.
 
