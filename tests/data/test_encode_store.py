@@ -71,9 +71,9 @@ def test_a_run_reads_what_the_encoders_give_live(request_: EncodeRequest) -> Non
         sample, clip = source.mixture.banks[0][number], store[number]
         assert torch.equal(sample.clean, vae.encode(clip.clean.rgb[None])[0])
         assert torch.equal(sample.degraded, vae.encode(apply_interruption(clip.clean, clip.recipe).rgb[None])[0])
-        for got, schedule in ((sample.clean_text, Schedule(FRAMES)), (sample.degraded_text, clip.graph.schedule)):
+        for got, schedule in ((sample.clean_prompts, Schedule(FRAMES)), (sample.degraded_prompts, clip.graph.schedule)):
             prompts = chunk_prompts(clip.clean.caption, schedule)
-            assert torch.equal(got, torch.cat([text([prompt]) for prompt in prompts]))
+            assert torch.equal(sample.prompts[list(got)], torch.cat([text([prompt]) for prompt in prompts]))
 
 
 def test_what_cannot_be_read_is_quarantined_and_its_prompts_are_left_out(tmp_path: Path) -> None:

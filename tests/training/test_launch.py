@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from remind.models.checkpoint import load_run
 from remind.models.dit import CausalVideoDiT
 from remind.training import run_checkpoint
 from remind.training.config import TrainConfig, ValidationOptions
-from remind.training.launch import train
+from remind.training.curriculum import Curriculum
+from remind.training.launch import show_plans, train
 from remind.training.stop_signal import outcome, watched_signals
 from remind.validation import Validation
 
@@ -175,6 +177,35 @@ def test_the_best_validation_keeps_its_checkpoint_and_its_weights(tmp_path: Path
     assert [r.get("validation/score") for r in records(tmp_path)] == [None, 0.1, None, 0.9, None, 0.5]
     with pytest.raises(InputError, match="this caller offers none"):
         train(config, tmp_path / "other", console=QUIET)
+
+
+@pytest.mark.parametrize(("by", "looks_in_bf16"), [("loss", True), ("world", False)])
+def test_a_loss_is_validated_in_the_precision_of_training_and_a_rollout_in_that_of_the_weights(
+    tmp_path: Path, by: str, looks_in_bf16: bool
+) -> None:
+    found: list[bool] = []
+
+    def look(model: CausalVideoDiT) -> Validation:
+        found.append(torch.is_autocast_enabled("cpu"))
+        return Validation({}, 0.0)
+
+    options = ValidationOptions(every=2, clips=2, by=by)  # type: ignore[arg-type]
+    config = replace(CONFIG, steps=2, precision="bf16", validation=options)
+    train(config, tmp_path, console=QUIET, validator_factory=lambda config, held_out: look)
+    assert found == [looks_in_bf16]
+
+
+def test_plans_of_a_regime_that_comes_late_are_drawn_too(tmp_path: Path) -> None:
+    late = Curriculum(knots=((0.0, {"all_history": 1.0}), (0.9, {"all_history": 1.0}), (0.91, {"node_drop": 1.0})))
+    console = Console(record=True, quiet=False, file=StringIO(), width=200)
+    show_plans(replace(CONFIG, steps=1000, curriculum=late), console, num_steps=12)
+    said = console.export_text()
+    assert "all_history" in said
+    assert "node_drop" in said
+    assert "not drawn" not in said
+    never = Curriculum(knots=((0.0, {"all_history": 1.0}), (0.999, {"all_history": 1.0}), (1.0, {"node_drop": 1.0})))
+    show_plans(replace(CONFIG, steps=1000, curriculum=never), console, num_steps=12)
+    assert "not drawn in the steps looked at: node_drop" in console.export_text()
 
 
 def test_a_signal_is_noted_once_and_obeyed_the_second_time() -> None:

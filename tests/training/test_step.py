@@ -56,7 +56,8 @@ def test_every_entry_is_gathered_from_the_chunk_and_track_it_names(name: str) ->
             assert batch.supervised[row, here].tolist() == list(entry.supervised)
             assert [ROLES[role] for role in batch.roles[row, here]] == [entry.role] * 3
             text = batch.text[row, batch.text_of_chunk[j]]
-            assert torch.equal(text, getattr(clip, f"{entry.track}_text")[entry.chunk])
+            own = clip.clean_prompts if entry.track == "clean" else clip.degraded_prompts
+            assert torch.equal(text, clip.prompts[own[entry.chunk]])
     assert batch.regime == name
     assert batch.mask.visibility == plans[0].visibility
 

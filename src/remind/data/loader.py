@@ -105,6 +105,14 @@ class _Reading(Dataset[MemorySample | RemindError]):
 
 
 @dataclass(frozen=True)
+class _Place:
+    """What stands in for a tensor that was packed."""
+
+    dtype: torch.dtype
+    shape: torch.Size
+
+
+@dataclass(frozen=True)
 class _Packed:
     """A batch as one tensor per type: each tensor that crosses a process border costs a file and a handshake.
 
@@ -112,7 +120,7 @@ class _Packed:
 
     Args:
         flat: by type, all values in order of samples and fields.
-        samples: per sample, its fields; (type, shape) in place of tensors.
+        samples: per sample, its fields.
     """
 
     flat: dict[torch.dtype, Tensor]
@@ -129,7 +137,7 @@ def _pack(samples: list[MemorySample | RemindError]) -> _Packed | RemindError:
         for name, value in fields.items():
             if isinstance(value, Tensor):
                 pieces.setdefault(value.dtype, []).append(value.flatten())
-                fields[name] = (value.dtype, value.shape)
+                fields[name] = _Place(value.dtype, value.shape)
         packed.append(fields)
     return _Packed({dtype: torch.cat(tensors) for dtype, tensors in pieces.items()}, packed)
 
@@ -140,10 +148,10 @@ def _unpack(packed: _Packed) -> list[MemorySample]:
     for fields in packed.samples:
         values = dict(fields)
         for name, value in fields.items():
-            if isinstance(value, tuple):
-                dtype, shape = value
-                start, taken[dtype] = taken[dtype], taken[dtype] + shape.numel()
-                values[name] = packed.flat[dtype][start : taken[dtype]].view(shape)
+            if isinstance(value, _Place):
+                start, stop = taken[value.dtype], taken[value.dtype] + value.shape.numel()
+                taken[value.dtype] = stop
+                values[name] = packed.flat[value.dtype][start:stop].view(value.shape)
         samples.append(MemorySample(**values))
     return samples
 

@@ -13,6 +13,7 @@ from remind.data.interrupt import InterruptionRecipe
 from remind.frame_graph import FrameGraph, Schedule
 from remind.models.text import TextEncoder
 from remind.prompt_schedule import chunk_prompts
+from remind.sequence_plan import Track
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -26,7 +27,8 @@ class MemorySample:
         clean, degraded: latents of both versions.
         clean_cameras, degraded_cameras: pose descriptors (Eq. 1), in the gauge of the clip's own context.
         clean_valid, degraded_valid: where they may be used.
-        clean_text, degraded_text: embedding of each chunk's prompt.
+        prompts: embeddings of the prompts of both versions, each once: at Wan size one takes 8 MB.
+        clean_prompts, degraded_prompts: which of them is each chunk's.
         recipe: the interruption; the frame graph is derived from it.
         num_frames: pixel frames of the clip.
     """
@@ -37,14 +39,19 @@ class MemorySample:
     degraded_cameras: Float[Tensor, "t 14"]
     clean_valid: Bool[Tensor, " t"]
     degraded_valid: Bool[Tensor, " t"]
-    clean_text: Float[Tensor, "k s e"]
-    degraded_text: Float[Tensor, "k s e"]
+    prompts: Float[Tensor, "p s e"]
+    clean_prompts: tuple[int, ...]
+    degraded_prompts: tuple[int, ...]
     recipe: InterruptionRecipe
     num_frames: int
 
     @property
     def graph(self) -> FrameGraph:
         return FrameGraph(self.recipe.schedule(self.num_frames))
+
+    def prompt(self, track: Track, chunk: int) -> Float[Tensor, "s e"]:
+        """What a chunk of either version is told."""
+        return self.prompts[(self.clean_prompts if track == "clean" else self.degraded_prompts)[chunk]]
 
 
 @runtime_checkable
@@ -65,10 +72,11 @@ def make_sample(
     Args:
         row: `clean`, `degraded`, and for both `_cameras` and `_valid` (of any type that has a truth value).
     """
+    clean, degraded = (chunk_prompts(caption, s) for s in (Schedule(num_frames), recipe.schedule(num_frames)))
+    distinct = list(dict.fromkeys((*clean, *degraded)))
     return MemorySample(
         row["clean"], row["degraded"], row["clean_cameras"], row["degraded_cameras"],
         row["clean_valid"].bool(), row["degraded_valid"].bool(),
-        encoder(chunk_prompts(caption, Schedule(num_frames))),
-        encoder(chunk_prompts(caption, recipe.schedule(num_frames))),
+        encoder(distinct), tuple(map(distinct.index, clean)), tuple(map(distinct.index, degraded)),
         recipe, num_frames,
     )  # fmt: skip

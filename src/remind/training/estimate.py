@@ -33,6 +33,8 @@ SLACK = 0.1
 CPU_SLACK = 1.0
 """Of processors, where the C library keeps what is freed. Measured: 0.1 to 1.2 (benchmarks/training_memory.py)."""
 RANKS_PER_NODE = 8
+PROMPTS_OF_A_CLIP = 5
+"""Different ones: the caption alone, and with what the view does as one interruption begins, lasts, ends, is over."""
 _SHORT_S = 0.05
 Change = dict[str, Any]
 """Options of `Execution` and their values; also `ranks`."""
@@ -274,7 +276,7 @@ def _disk(config: TrainConfig, parameters: Parameters, memory: Memory, world_siz
     most = kept * checkpoint + (2 if config.validation.every else 1) * weights
     height, width = config.latent_hw
     clip = 2 * config.num_latents * (config.model.in_channels * height * width + 15) * 4.0  # both versions
-    prompts = 2 * (config.num_latents // LATENTS_PER_CHUNK) * config.model.text_len * config.model.text_dim * 4.0
+    prompts = PROMPTS_OF_A_CLIP * config.model.text_len * config.model.text_dim * 4.0
     share = config.batch_size / (world_size // config.execution.sequence_parallel)
     ahead = 1 + (2 * config.execution.workers if config.data else 0)  # steps
     bank = config.bank_size * clip

@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from rich.console import Console
 
@@ -180,8 +181,14 @@ class _Session:
             self.tracker.scalars(self.trainer.step, numbers)
 
     def _validate(self, record: dict[str, Any]) -> bool:
-        """Look at the averaged weights on rank 0; adds to the record. Returns whether they are the best so far."""
-        with self.trainer.averaged_model(sharded=self.config.validation.by == "loss") as model:
+        """Look at the averaged weights on rank 0; adds to the record. Returns whether they are the best so far.
+
+        A loss is measured in the precision of training. A rollout is not: its cache is of the type of the weights.
+        """
+        by_loss = self.config.validation.by == "loss"
+        precision = torch.autocast(self.ranks.device.type, torch.bfloat16,
+                                   enabled=by_loss and self.config.precision == "bf16")  # fmt: skip
+        with self.trainer.averaged_model(sharded=by_loss) as model, precision:
 
             def look() -> float:
                 if model is None or self.validator is None:
@@ -191,7 +198,7 @@ class _Session:
                 record["validation/score"] = found.score
                 if self.tracker is not None:
                     for name, rgb in found.pictures.items():
-                        self.tracker.picture(self.trainer.step, name, rgb)
+                        self.tracker.picture(self.trainer.step, f"validation/{name}", rgb)
                 return found.score
 
             score = self.ranks.agree(look)[0]
@@ -281,11 +288,12 @@ def prepare_folder(out: Path, *, resume: bool, writes: bool = True) -> Path | No
 def show_plans(
     config: TrainConfig, console: Console, *, picture: Path | None = None, num_steps: int = 48
 ) -> None:
-    """Print one plan of each regime that the first steps draw.
+    """Print one plan of each regime that the run draws.
 
     Args:
         picture: draw them into this file too, .png or .svg.
-        num_steps: steps to look at.
+        num_steps: steps to look at from the first on; where they lack a regime, as many are tried over the whole run,
+            since a curriculum may bring it late.
 
     Raises:
         RemindError: data that cannot be read, or a picture that cannot be written.
@@ -294,9 +302,13 @@ def show_plans(
     mixture = open_data(few, console, workers=1).mixture
     from remind.training.plan_picture import colored, save_plans  # matplotlib takes a second
 
+    first = range(min(num_steps, config.steps))
+    spread = (round(i * (config.steps - 1) / num_steps) for i in range(num_steps + 1))
     shown: dict[str, SequencePlan] = {}
     told: list[tuple[str, ...]] = []
-    for step in range(num_steps):
+    for step in dict.fromkeys((*first, *spread)):
+        if len(shown) == len(config.curriculum.regimes):
+            break
         samples, plans = plans_of_step(config, mixture, step)
         for sample, plan in zip(samples, plans, strict=True):
             if plan.regime not in shown:
@@ -306,8 +318,9 @@ def show_plans(
                 console.print(f"step {step}, graph {sample.graph.draw()} (A anchor, x degraded, R recovery)",
                               markup=False)  # fmt: skip
                 console.print(colored(plan, told[-1]), soft_wrap=True)
-        if len(shown) == len(config.curriculum.regimes):
-            break
+    missing = [regime for regime in config.curriculum.regimes if regime not in shown]
+    if missing:
+        console.print(f"not drawn in the steps looked at: {', '.join(missing)}")
     if picture is not None:
         save_plans(list(shown.values()), picture, told=told)
         console.print(f"drew {picture}")

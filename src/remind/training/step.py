@@ -89,8 +89,7 @@ def assemble(
                                   for t, f in zip(tracks, frames, strict=True)]))
         valid.append(torch.cat([(sample.clean_valid if t == "clean" else sample.degraded_valid)[f]
                                 for t, f in zip(tracks, frames, strict=True)]))
-        text.append(torch.stack([(sample.clean_text if t == "clean" else sample.degraded_text)[chunk]
-                                 for t, chunk in plan.prompts]))
+        text.append(torch.stack([sample.prompt(track, chunk) for track, chunk in plan.prompts]))
         sigmas.append(_draw_sigmas(plan, generator, options))
         noise.append(torch.randn(x0[-1].shape, generator=generator))
     offsets = range(LATENTS_PER_CHUNK)
