@@ -51,7 +51,8 @@ def same(a: MemorySample, b: MemorySample) -> bool:
     tensors = [name for name in vars(a) if isinstance(getattr(a, name), torch.Tensor)]
     assert len(tensors) == 7
     rest = ("recipe", "num_frames", "clean_prompts", "degraded_prompts")
-    return all(getattr(a, n) == getattr(b, n) for n in rest) and all(torch.equal(getattr(a, n), getattr(b, n)) for n in tensors)
+    alike = all(getattr(a, n) == getattr(b, n) for n in rest)
+    return alike and all(torch.equal(getattr(a, n), getattr(b, n)) for n in tensors)
 
 
 def test_items_are_every_clip_in_every_variant(root: Path, tmp_path: Path, text: WordHashEncoder) -> None:
