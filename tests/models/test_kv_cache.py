@@ -256,12 +256,16 @@ def test_a_copy_shares_nothing_and_an_export_holds_everything(config: DiTConfig,
     other.open(7, 21, "clean")
     look(other, 100.0)
     filled = StreamingKVCache(config, batch=2, num_slots=5, grid_hw=GRID, **form)
-    filled.import_tensors(cache.export_tensors(2), cache.slots[:2])
+    for slot in range(2):
+        entry = cache.slots[slot]
+        assert entry is not None
+        filled.import_slot(slot, entry, cache.export_slot(slot))
     for same in (cache, filled):
         same.open(3, 9, "clean")
         assert look(same, 5.0) == (2.0, [TOKENS, 3])
-    with pytest.raises(InputError, match="only an empty cache"):
-        filled.import_tensors(cache.export_tensors(2), cache.slots[:2])
+    for slot, error in ((0, "only a free slot"), (9, "only a free slot"), (4, "already in the cache")):
+        with pytest.raises(InputError, match=error):
+            filled.import_slot(slot, CacheEntry(0, 0, "clean"), cache.export_slot(0))
     empty = StreamingKVCache(config, batch=1, num_slots=5, grid_hw=GRID, **form)
     with pytest.raises(InputError, match="not the tensors of such a cache"):
-        empty.import_tensors(cache.export_tensors(2), cache.slots[:2])
+        empty.import_slot(0, CacheEntry(0, 0, "clean"), cache.export_slot(0))

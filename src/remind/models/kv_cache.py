@@ -7,7 +7,7 @@ depends on the entry alone; the order of slots is irrelevant to attention, so a 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -125,6 +125,10 @@ class StreamingKVCache:
     def batch(self) -> int:
         return self._tensors["k"].shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        return self._tensors["k"].device
+
     def open(self, chunk: int, position: int, role: Role) -> None:
         """Reserve a free slot for a chunk that is about to be denoised or written.
 
@@ -209,36 +213,36 @@ class StreamingKVCache:
         return other
 
     def layout(self, num_slots: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Shape and type of every tensor of a cache like this one with so many slots; 0 is allowed."""
+        """Shape and type of every tensor of a cache like this one with so many slots."""
         return _layout(self.config, self.batch, num_slots, self.grid_hw, self.keys, self.storage, self.dtype)
 
-    def export_tensors(self, num_slots: int) -> dict[str, Tensor]:
-        """What the first slots hold, as views; free slots hold anything."""
-        return {
-            name: self._tensors[name][tuple(slice(n) for n in shape)]
-            for name, (shape, _) in self.layout(num_slots).items()
-        }
+    def export_slot(self, slot: int) -> dict[str, Tensor]:
+        """What a slot holds, as views of the shapes of `layout(1)`."""
+        return {name: self._part(name, slot) for name in self._tensors}
 
-    def import_tensors(self, tensors: Mapping[str, Tensor], slots: Sequence[CacheEntry | None]) -> None:
-        """Fill an empty cache with what `export_tensors` gave of another.
-
-        Args:
-            slots: entries of the first slots, as `slots` named them.
+    def import_slot(self, slot: int, entry: CacheEntry, tensors: Mapping[str, Tensor]) -> None:
+        """Fill a free slot with what `export_slot` gave of another cache.
 
         Raises:
-            InputError: the cache is not empty or too small, or tensors of another form.
+            InputError: the slot is taken or does not exist, the chunk is there already, or tensors of another form.
         """
-        if self.entries or len(slots) > len(self._slots):
-            raise InputError("only an empty cache that is large enough can be filled",
-                             got=f"{len(self.entries)} entries, {len(self._slots)} slots",
-                             expected=f"0 entries, at least {len(slots)} slots")
-        expected = self.layout(len(slots))
+        if not 0 <= slot < len(self._slots) or self._slots[slot] is not None:
+            raise InputError("only a free slot can be filled", got=slot,
+                             expected=[i for i, held in enumerate(self._slots) if held is None])
+        if any(held.chunk == entry.chunk for held in self.entries):
+            raise InputError("this chunk is already in the cache", got=entry.chunk)
+        expected = self.layout(1)
         got = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if got != expected:
             raise InputError("these are not the tensors of such a cache", got=got, expected=expected)
-        for name, (shape, _) in expected.items():
-            self._tensors[name][tuple(slice(n) for n in shape)] = tensors[name].to(self._tensors[name].device)
-        self._slots[: len(slots)] = slots
+        for name, tensor in tensors.items():
+            self._part(name, slot).copy_(tensor)
+        self._slots[slot] = entry
+
+    def _part(self, name: str, slot: int) -> Tensor:
+        if name == "offsets":
+            return self._tensors[name][:, :, slot : slot + 1]
+        return self._tensors[name][:, :, :, self._window(slot)]
 
     def _closed_slot(self, chunk: int) -> int:
         for slot, entry in enumerate(self._slots):
