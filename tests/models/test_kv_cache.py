@@ -178,6 +178,8 @@ def test_what_cannot_be_done_is_said(config: DiTConfig, cache: StreamingKVCache)
         cache.open(0, 0, "clean")
     with pytest.raises(InputError, match="no such chunk"):
         cache.evict(0)  # the open one
+    for layer in range(config.num_layers):
+        look(cache, 0.0, layer=layer)
     cache.close()
     with pytest.raises(InputError, match="already in the cache"):
         cache.open(0, 0, "clean")
@@ -197,3 +199,73 @@ def test_a_chunk_of_another_batch_or_size_is_refused(
     x = one_chunk(config, 0.0, **wrong)
     with pytest.raises(InputError, match="batch 2, 1 x 6 tokens"):
         cache.attend(0, x, x, x)
+
+
+# --- what a long rollout needs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_chunk_that_is_written_again_does_not_see_its_successors(config: DiTConfig, form: dict) -> None:
+    cache = StreamingKVCache(config, batch=2, num_slots=4, grid_hw=GRID, **form)
+    for chunk in (0, 5, 6):
+        remember(cache, chunk, float(chunk))
+    cache.open(3, 9, "anchor")
+    lse: list[Tensor] = []
+    same = one_chunk(config, 0.0)
+    y = cache.attend(0, same, same, one_chunk(config, 4.0), lse=lse)
+    torch.testing.assert_close(y, one_chunk(config, 2.0))  # (0 + 4) / 2
+    assert torch.isinf(lse[0][0, 0, 0]).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_growing_keeps_everything_where_it_is(config: DiTConfig, form: dict) -> None:
+    small = StreamingKVCache(config, batch=2, num_slots=2, grid_hw=GRID, **form)
+    for chunk in range(2):
+        remember(small, chunk, float(chunk))
+    small.grow(5)
+    assert small.nbytes == StreamingKVCache.predict_nbytes(config, batch=2, num_slots=5, grid_hw=GRID, **form)
+    assert [entry and entry.chunk for entry in small.slots] == [0, 1, None, None, None]
+    small.open(2, 6, "clean")
+    assert look(small, 5.0) == (2.0, [TOKENS, 3])
+    with pytest.raises(InputError, match="cannot shrink"):
+        small.grow(4)
+
+
+def test_a_role_can_change_and_an_open_chunk_be_given_up(cache: StreamingKVCache) -> None:
+    remember(cache, 0, 1.0)
+    cache.relabel(0, "anchor")
+    assert cache.entries == (CacheEntry(0, 0, "anchor"),)
+    cache.open(1, 3, "clean")
+    cache.open(2, 6, "clean")
+    with pytest.raises(InputError, match="no such chunk"):
+        cache.relabel(1, "anchor")
+    cache.discard_open()
+    assert (cache.num_open, cache.entries) == (0, (CacheEntry(0, 0, "anchor"),))
+    cache.open(1, 3, "clean")
+    assert look(cache, 3.0) == (2.0, [TOKENS, 2])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_copy_shares_nothing_and_an_export_holds_everything(config: DiTConfig, form: dict) -> None:
+    cache = StreamingKVCache(config, batch=2, num_slots=3, grid_hw=GRID, **form)
+    for chunk in range(3):
+        remember(cache, chunk, float(chunk))
+    cache.evict(2)
+    other = cache.copy()
+    other.evict(0)
+    other.open(7, 21, "clean")
+    look(other, 100.0)
+    filled = StreamingKVCache(config, batch=2, num_slots=5, grid_hw=GRID, **form)
+    for slot in range(2):
+        entry = cache.slots[slot]
+        assert entry is not None
+        filled.import_slot(slot, entry, cache.export_slot(slot))
+    for same in (cache, filled):
+        same.open(3, 9, "clean")
+        assert look(same, 5.0) == (2.0, [TOKENS, 3])
+    for slot, error in ((0, "only a free slot"), (9, "only a free slot"), (4, "already in the cache")):
+        with pytest.raises(InputError, match=error):
+            filled.import_slot(slot, CacheEntry(0, 0, "clean"), cache.export_slot(0))
+    empty = StreamingKVCache(config, batch=1, num_slots=5, grid_hw=GRID, **form)
+    with pytest.raises(InputError, match="not the tensors of such a cache"):
+        empty.import_slot(0, CacheEntry(0, 0, "clean"), cache.export_slot(0))

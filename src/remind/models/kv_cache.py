@@ -6,6 +6,8 @@ depends on the entry alone; the order of slots is irrelevant to attention, so a 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -75,7 +77,7 @@ class StreamingKVCache:
             raise InputError("a cache needs at least one slot", got=num_slots)
         self.config, self.grid_hw, self.keys, self.storage, self.dtype = config, grid_hw, keys, storage, dtype
         self._tensors = {
-            name: torch.zeros(shape, dtype=kind, device=device)
+            name: torch.empty(shape, dtype=kind, device=device)  # nothing is read before it is written
             for name, (shape, kind) in _layout(config, batch, num_slots, grid_hw, keys, storage, dtype).items()
         }
         self._slots: list[CacheEntry | None] = [None] * num_slots
@@ -110,6 +112,11 @@ class StreamingKVCache:
         return tuple(entry for entry in self._slots if entry is not None)
 
     @property
+    def slots(self) -> tuple[CacheEntry | None, ...]:
+        """All slots in order; None = free."""
+        return tuple(self._slots)
+
+    @property
     def num_open(self) -> int:
         """Chunks that the next pass must run over."""
         return len(self._open)
@@ -117,6 +124,10 @@ class StreamingKVCache:
     @property
     def batch(self) -> int:
         return self._tensors["k"].shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self._tensors["k"].device
 
     def open(self, chunk: int, position: int, role: Role) -> None:
         """Reserve a free slot for a chunk that is about to be denoised or written.
@@ -141,6 +152,12 @@ class StreamingKVCache:
             raise InputError("no chunk is open", fix="open() one first")
         del self._open[0]
 
+    def discard_open(self) -> None:
+        """Forget the chunks that are open, whatever has been written of them."""
+        for slot in self._open:
+            self._slots[slot] = None
+        self._open.clear()
+
     def evict(self, chunk: int) -> None:
         """Forget a chunk; its slot is free, nothing moves.
 
@@ -163,6 +180,70 @@ class StreamingKVCache:
         assert entry is not None
         self._slots[slot] = replace(entry, position=position)
 
+    def relabel(self, chunk: int, role: Role) -> None:
+        """Give a remembered chunk another role; what it holds stays.
+
+        Raises:
+            InputError: no such chunk, or it is open.
+        """
+        slot = self._closed_slot(chunk)
+        entry = self._slots[slot]
+        assert entry is not None
+        self._slots[slot] = replace(entry, role=role)
+
+    def grow(self, num_slots: int) -> None:
+        """Make room for more chunks; entries keep their slots. Old and new tensors exist together for a moment.
+
+        Raises:
+            InputError: fewer slots than there are.
+        """
+        if num_slots < len(self._slots):
+            raise InputError("a cache cannot shrink", got=num_slots, expected=f">= {len(self._slots)}")
+        for name, (shape, kind) in self.layout(num_slots).items():
+            old = self._tensors[name]
+            self._tensors[name] = torch.empty(shape, dtype=kind, device=old.device)
+            self._tensors[name][tuple(slice(n) for n in old.shape)] = old
+        self._slots += [None] * (num_slots - len(self._slots))
+
+    def copy(self) -> StreamingKVCache:
+        """Another cache of the same content; the two share nothing."""
+        other = copy.copy(self)
+        other._tensors = {name: tensor.clone() for name, tensor in self._tensors.items()}
+        other._slots, other._open = list(self._slots), list(self._open)
+        return other
+
+    def layout(self, num_slots: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and type of every tensor of a cache like this one with so many slots."""
+        return _layout(self.config, self.batch, num_slots, self.grid_hw, self.keys, self.storage, self.dtype)
+
+    def export_slot(self, slot: int) -> dict[str, Tensor]:
+        """What a slot holds, as views of the shapes of `layout(1)`."""
+        return {name: self._part(name, slot) for name in self._tensors}
+
+    def import_slot(self, slot: int, entry: CacheEntry, tensors: Mapping[str, Tensor]) -> None:
+        """Fill a free slot with what `export_slot` gave of another cache.
+
+        Raises:
+            InputError: the slot is taken or does not exist, the chunk is there already, or tensors of another form.
+        """
+        if not 0 <= slot < len(self._slots) or self._slots[slot] is not None:
+            raise InputError("only a free slot can be filled", got=slot,
+                             expected=[i for i, held in enumerate(self._slots) if held is None])
+        if any(held.chunk == entry.chunk for held in self.entries):
+            raise InputError("this chunk is already in the cache", got=entry.chunk)
+        expected = self.layout(1)
+        got = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        if got != expected:
+            raise InputError("these are not the tensors of such a cache", got=got, expected=expected)
+        for name, tensor in tensors.items():
+            self._part(name, slot).copy_(tensor)
+        self._slots[slot] = entry
+
+    def _part(self, name: str, slot: int) -> Tensor:
+        if name == "offsets":
+            return self._tensors[name][:, :, slot : slot + 1]
+        return self._tensors[name][:, :, :, self._window(slot)]
+
     def _closed_slot(self, chunk: int) -> int:
         for slot, entry in enumerate(self._slots):
             if entry is not None and entry.chunk == chunk and slot not in self._open:
@@ -179,7 +260,7 @@ class StreamingKVCache:
         offsets: Complex[Tensor, "b t 1 m p"] | None = None,
         lse: list[Tensor] | None = None,
     ) -> Float[Tensor, "b n l d"]:
-        """Overwrite the open slots, then let each open chunk attend over all entries but those opened after it.
+        """Overwrite the open slots, then let each open chunk attend over the entries that are not later than it.
 
         Args:
             q: with its phases.
@@ -202,8 +283,9 @@ class StreamingKVCache:
         live = [slot for slot, entry in enumerate(self._slots) if entry is not None]
         outputs, scores = [], []
         for i, own in enumerate(zip(keys, values, turns, strict=True)):
-            seen = [slot for slot in live if slot not in self._open[i + 1 :]]
-            y, found = self._look(layer, queries[i], seen, self._open[i], own, lse is not None)
+            mine = self._open[i]
+            seen = [slot for slot in live if slot not in self._open[i + 1 :] and not self._is_later(slot, mine)]
+            y, found = self._look(layer, queries[i], seen, mine, own, lse is not None)
             outputs.append(y)
             if found is not None:
                 every = found.new_full((*found.shape[:-1], len(live)), -torch.inf)
@@ -212,6 +294,12 @@ class StreamingKVCache:
         if lse is not None:
             lse.append(torch.cat(scores, 2))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+    def _is_later(self, slot: int, mine: int) -> bool:
+        entry, own = self._slots[slot], self._slots[mine]
+        assert entry is not None
+        assert own is not None
+        return entry.position > own.position
 
     def _look(
         self, layer: int, q: Tensor, seen: list[int], mine: int, own: tuple[Tensor, Tensor, Tensor | None], scored: bool
