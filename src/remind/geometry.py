@@ -153,7 +153,7 @@ def yaw_trajectory(yaw_deg: Float[Tensor, " t"]) -> Float[Tensor, "t 4 4"]:
     return rigid(rotation_yaw(yaw_deg), torch.zeros(len(yaw_deg), 3, dtype=torch.float64))
 
 
-def intrinsics_from_fov(fov_deg: float, hw: tuple[int, int], num_frames: int) -> Float[Tensor, "t 4"]:
+def intrinsics_from_fov(fov_deg: int | float, hw: tuple[int, int], num_frames: int) -> Float[Tensor, "t 4"]:
     """Square pixels, centred principal point, horizontal field of view `fov_deg`."""
     height, width = hw
     focal = width / (2 * math.tan(math.radians(fov_deg) / 2))
@@ -214,7 +214,7 @@ def dolly_trajectory(
     return c2w
 
 
-def orbit_trajectory(num_frames: int, *, angle_deg: float, distance: float) -> Float[Tensor, "t 4 4"]:
+def orbit_trajectory(num_frames: int, *, angle_deg: int | float, distance: int | float) -> Float[Tensor, "t 4 4"]:
     """Circle about the point straight ahead at `distance`, looking at it; positive goes to the camera's right.
 
     Raises:

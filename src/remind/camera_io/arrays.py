@@ -22,8 +22,9 @@ _BETWEEN_SHARES_AND_PIXELS = 20.0
 _BOTTOM_ROW = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
 
 
-def read_cameras_npz(source: Path | bytes, *, fps: int | float) -> CameraTrack:
-    """Our own format (docs/data_format.md), a row a frame; rows whose pose is not valid are left out of the track.
+def load_cameras_npz(source: Path | bytes) -> Cameras:
+    """Our own format (docs/data_format.md), a row a frame, as it was written; rows without a valid pose hold the
+    identity.
 
     Raises:
         CameraError: no such file, damaged, no valid pose, cameras that `CameraTrack` refuses.
@@ -38,13 +39,25 @@ def read_cameras_npz(source: Path | bytes, *, fps: int | float) -> CameraTrack:
     arrays, rows = read_npz(name, data, members)
     valid = torch.from_numpy(arrays["pose_valid"])
     with naming(name):
-        check_rate(fps)
         if not valid.any():
             raise CameraError("no pose is valid", got=f"{rows} rows")
-        intrinsics = torch.from_numpy(arrays["intrinsics_px"]).double()
+        c2w, intrinsics = torch.from_numpy(arrays["c2w"]), torch.from_numpy(arrays["intrinsics_px"]).double()
         height, width = (int(side) for side in arrays["hw"])
-        times = torch.arange(rows, dtype=torch.float64) / fps
-        return CameraTrack(torch.from_numpy(arrays["c2w"])[valid], intrinsics[valid], (height, width), times[valid])
+        frames = torch.arange(rows, dtype=torch.float64)
+        CameraTrack(c2w[valid], intrinsics[valid], (height, width), frames[valid])  # refuses what cannot be
+        c2w[~valid] = torch.eye(4, dtype=torch.float64)
+        intrinsics[~valid] = intrinsics[valid][0]
+        return Cameras(c2w, intrinsics, (height, width), valid)
+
+
+def read_cameras_npz(source: Path | bytes, *, fps: int | float) -> CameraTrack:
+    """What `load_cameras_npz` reads, as a track; rows whose pose is not valid are left out of it."""
+    cameras = load_cameras_npz(source)
+    with naming("cameras.npz" if isinstance(source, bytes) else source.name):
+        check_rate(fps)
+    times = torch.arange(len(cameras), dtype=torch.float64) / fps
+    valid = cameras.valid
+    return CameraTrack(cameras.c2w[valid], cameras.intrinsics_px[valid], cameras.hw, times[valid])
 
 
 def write_cameras_npz(path: Path, cameras: Cameras) -> None:

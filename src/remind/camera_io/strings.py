@@ -30,8 +30,10 @@ _ACTIONS: dict[str, tuple[float, float, float, float]] = {
 }  # fmt: skip
 
 
-def pose_string_c2w(text: str, *, num_frames: int | None = None) -> Float[Tensor, "t 4 4"]:
-    """Poses of a line of moves, the first one the identity.
+def pose_string_c2w(
+    text: str, *, num_frames: int | None = None, start: Float[Tensor, "4 4"] | None = None
+) -> Float[Tensor, "t 4 4"]:
+    """Poses of a line of moves, the first one the identity or `start`.
 
     Our choice: another length stretches every move alike and rounds its ends to whole frames, so that angles and
     distances at the turning points stay exactly what they were; else a target might never leave the view.
@@ -39,17 +41,22 @@ def pose_string_c2w(text: str, *, num_frames: int | None = None) -> Float[Tensor
     Args:
         text: e.g. `s-3, right+up-20, left+down-20`.
         num_frames: None for the string's own length, 4 * (sum of latents) + 1.
+        start: where the camera stands. Moves at their own length that go on from the last pose of others are, bit for
+            bit, the moves of both in one line.
 
     Raises:
         CameraError: a move that is not one, or too few frames for the moves.
     """
     moves = [_parse(number, move) for number, move in enumerate(_split(text), 1)]
-    keys = _latent_poses(moves)
+    keys = _latent_poses(moves, torch.eye(4, dtype=torch.float64) if start is None else start)
     ends = np.cumsum([count for _, count in moves])
     frames = FRAMES_PER_LATENT * int(ends[-1]) + 1 if num_frames is None else num_frames
     turning_frames = whole_ends(ends.tolist(), frames - 1)
     latents = np.interp(np.arange(frames), [0, *turning_frames], [0, *ends])
-    return interpolate_poses(keys, torch.arange(len(keys), dtype=torch.float64), torch.from_numpy(latents))
+    c2w = interpolate_poses(keys, torch.arange(len(keys), dtype=torch.float64), torch.from_numpy(latents))
+    at_key = latents == latents.round()  # interpolation there rounds, and moves that go on would begin elsewhere
+    c2w[torch.from_numpy(at_key)] = keys[torch.from_numpy(latents[at_key]).long()]
+    return c2w
 
 
 def whole_ends(ends: Sequence[int], total: int) -> list[int]:
@@ -89,10 +96,12 @@ def _parse(number: int, move: str) -> tuple[Float[np.ndarray, "4"], int]:
     return np.array([_ACTIONS[name] for name in names], dtype=np.float64).sum(0), int(match[2])
 
 
-def _latent_poses(moves: Sequence[tuple[Float[np.ndarray, "4"], int]]) -> Float[Tensor, "n 4 4"]:
+def _latent_poses(
+    moves: Sequence[tuple[Float[np.ndarray, "4"], int]], start: Float[Tensor, "4 4"]
+) -> Float[Tensor, "n 4 4"]:
     if FRAMES_PER_LATENT * sum(count for _, count in moves) >= MAX_POSES:
         raise CameraError("the camera's moves take too long", expected=f"fewer than {MAX_POSES} frames")
-    pose = torch.eye(4, dtype=torch.float64)
+    pose = start
     poses = [pose]
     for (yaw, pitch, right, forward), count in moves:
         turn = rotation_yaw(torch.tensor([yaw]))[0] @ rotation_pitch(torch.tensor([pitch]))[0]

@@ -14,9 +14,9 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from remind.curation.words import CaptionWords, word_forms
-from remind.curation.yaml_file import read_yaml
 from remind.errors import InputError
 from remind.world.families import Group
+from remind.yaml_file import read_yaml
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 MIN_TYPES = 101  # the paper's "over one hundred"

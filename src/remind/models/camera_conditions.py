@@ -20,9 +20,29 @@ def camera_conditions(cameras: Cameras | None, num_frames: int) -> tuple[Float[T
     latents = num_latent_frames(num_frames)
     if cameras is None:
         return torch.zeros(latents, 14), torch.zeros(latents, dtype=torch.bool)
+    return pose_descriptor(cameras[torch.arange(0, num_frames, FRAMES_PER_LATENT)], scale=gauge_scale(cameras))
+
+
+def gauge_scale(cameras: Cameras) -> float:
+    """The unit of translation of a rollout: from the frames 0..8 of its cameras, 1 where none of them is known."""
     context = cameras[slice(0, 2 * FRAMES_PER_LATENT + 1)]
-    scale = context_scale(context.c2w[context.valid]) if context.valid.any() else 1.0
-    return pose_descriptor(cameras[torch.arange(0, num_frames, FRAMES_PER_LATENT)], scale=scale)
+    return context_scale(context.c2w[context.valid]) if context.valid.any() else 1.0
+
+
+def further_camera_conditions(
+    cameras: Cameras, *, first_frame: int, scale: float
+) -> tuple[Float[Tensor, "t 14"], Bool[Tensor, " t"]]:
+    """Pose descriptors of the latent frames that a stretch of a longer video ends, and their validity.
+
+    Bit for bit those that `camera_conditions` gives for the whole, since the gauge does not depend on what comes later.
+
+    Args:
+        cameras: of the stretch's frames, in the axes of the whole video's first frame.
+        first_frame: which frame of the video the stretch begins at, >= 0.
+        scale: of the whole, from `gauge_scale`.
+    """
+    start = -first_frame % FRAMES_PER_LATENT  # latent frame i has the camera of frame 4i
+    return pose_descriptor(cameras[torch.arange(start, len(cameras), FRAMES_PER_LATENT)], scale=scale)
 
 
 class CameraConditions:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from remind.curation import yaml_file
-from remind.curation.yaml_file import read_yaml
+from remind import yaml_file
 from remind.errors import InputError
+from remind.yaml_file import read_yaml
 
 
 def test_plain_values_are_read(tmp_path: Path) -> None:
