@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,18 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.clip import Clip
-from remind.errors import CheckpointError, InputError
-from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule
+from remind.errors import InputError
+from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule, frames_of_chunk
+from remind.inference.components import SHIPPED, load_components
+from remind.inference.placement import Placement
 from remind.inference.rollout import Conditions, Glance, KnockOut, Sampler, rollout
 from remind.models.camera_conditions import camera_conditions
-from remind.models.checkpoint import load_run
-from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.models.text import TextEncoder, WordHashEncoder
+from remind.models.video_codec import VideoCodec
 from remind.prompt_schedule import chunk_prompts
 
-SHIPPED = ("nano", "nano-base", "nano-matched")
+__all__ = ["SHIPPED", "RecoveryTask", "RemindPipeline"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RemindPipeline:
         config: the checkpoint's `config.json`.
     """
 
-    def __init__(self, model: CausalVideoDiT, codec: LinearCodec, config: dict[str, Any]):
+    def __init__(self, model: CausalVideoDiT, codec: VideoCodec, config: dict[str, Any]):
         self.model, self.codec, self.config = model, codec, config
         self.device = next(model.parameters()).device
         self.encoder: TextEncoder = WordHashEncoder(model.config.text_dim, model.config.text_len)
@@ -67,24 +67,8 @@ class RemindPipeline:
         Raises:
             CheckpointError: neither, or damaged.
         """
-        folder = Path(name_or_folder)
-        if not folder.exists() and str(name_or_folder) in SHIPPED:
-            folder = Path(str(resources.files("remind") / "assets" / "checkpoints" / str(name_or_folder)))
-        if not folder.is_dir() and str(name_or_folder) in SHIPPED:
-            raise CheckpointError("this installation carries no weights", got=name_or_folder,
-                                  fix=f"train them: remind train {name_or_folder} --out RUN")
-        if not folder.is_dir():
-            raise CheckpointError("no such checkpoint", got=name_or_folder,
-                                  expected=f"a folder, or one of {', '.join(SHIPPED)}")
-        model, config = load_run(folder)
-        if model.config.vo_transform == "concat":
-            model.fold_cameras()
-        codec = LinearCodec.load()
-        trained_with = config.get("codec")
-        if trained_with is not None and trained_with != codec.digest:
-            raise CheckpointError("the checkpoint was trained with another codec", got=trained_with,
-                                  expected=codec.digest, fix="use the version of remind that trained it")
-        return RemindPipeline(model, codec, config)
+        loaded = load_components(name_or_folder, placement=Placement(device="cpu"))
+        return RemindPipeline(loaded.model, loaded.codec, loaded.config)
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -122,7 +106,7 @@ class RemindPipeline:
                 raise InputError("nothing is interrupted in this clip", fix="give a schedule with an interruption")
         results: dict[int, Tensor] = {}
         for batch in self._batches(tasks, max_batch):
-            graph, num_frames = tasks[batch[0]].graph, len(tasks[batch[0]].degraded)
+            graph = tasks[batch[0]].graph
             rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
             given = LATENTS_PER_CHUNK * (graph.frontier or 0)
             prefix = self.codec.encode(rgb)[:, :given].to(self.device)
@@ -133,10 +117,10 @@ class RemindPipeline:
                 knock_out=knock_out_anchors or "rebuild",
                 glance=None if glance is None else partial(glance, batch),
             )
-            suffix = self.codec.decode(latents[:, given:].cpu(), starts_clip=False)
+            video = self.codec.decode(latents.cpu())  # from the start: a codec may look back on what was given
+            kept = frames_of_chunk(graph.frontier or 0).start
             for row, i in enumerate(batch):
-                kept = num_frames - suffix.shape[1]
-                results[i] = torch.cat([tasks[i].degraded.rgb[:kept], suffix[row]])
+                results[i] = torch.cat([tasks[i].degraded.rgb[:kept], video[row, kept:]])
             if progress is not None:
                 progress(len(batch))
         return [results[i] for i in range(len(tasks))]
