@@ -107,7 +107,7 @@ def recovery(trained: CausalVideoDiT, hw: tuple[int, int], num_clips: int) -> di
                              kind=HIDING_KINDS[(i + i // len(families)) % len(HIDING_KINDS)])
              for i in range(num_clips)]
     tasks = [RecoveryTask(case.degraded, case.schedule, i) for i, case in enumerate(cases)]
-    pipeline = RemindPipeline(trained, LinearCodec.load(), {"train": {"hw": list(hw)}})
+    pipeline = RemindPipeline.of_small_model(trained, LinearCodec.load(), hw)
     calibration = Calibration.load(ASSETS / f"calibration-{hw[0]}.json")
     videos, from_image = pipeline.recover(tasks), pipeline.image_to_video(tasks)
     found: dict[str, list[Any]] = {"v2v": [], "i2v": []}

@@ -107,7 +107,7 @@ class WorldValidator:
 
     def __call__(self, model: CausalVideoDiT) -> Validation:
         """Look at a model; see `Validator`."""
-        pipeline = RemindPipeline(model, self.codec, {"train": {"hw": list(self.hw)}})
+        pipeline = RemindPipeline.of_small_model(model, self.codec, self.hw)
         cases = [meter.case for meter in self.meters]
         tasks = [RecoveryTask(case.degraded, case.schedule, seed=i) for i, case in enumerate(cases)]
         glances = LayoutGlances([case.graph for case in cases])

@@ -56,6 +56,10 @@ class CameraWalk:
         other.cameras = self.cameras  # never changed in place
         return other
 
+    def cut(self, num_frames: int) -> None:
+        """Forget what comes after the first so many frames."""
+        self.cameras = self.cameras[slice(0, num_frames)]
+
     def extend(
         self,
         spec: CameraSpec | None,

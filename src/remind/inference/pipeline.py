@@ -1,186 +1,345 @@
-"""RemindPipeline: a checkpoint with its codec and text encoder; clips in, clips out."""
+"""RemindPipeline: a checkpoint with its codec and text encoder; a video, an image or words in, a video out."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from remind.clip import Clip
-from remind.errors import CheckpointError, InputError
-from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule
-from remind.inference.rollout import Conditions, Glance, KnockOut, rollout
-from remind.inference.samplers import Sampler
-from remind.models.camera_conditions import camera_conditions
-from remind.models.checkpoint import load_run
+from remind.clip import Cameras
+from remind.errors import InputError
+from remind.frame_graph import FrameGraph, Role, Schedule, frames_of_chunk
+from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, camera_path
+from remind.inference.components import SHIPPED, Components, load_components
+from remind.inference.glance import Glance
+from remind.inference.memory_policy import MemoryPolicy
+from remind.inference.options import GenerationOptions
+from remind.inference.past import MemoryRow
+from remind.inference.placement import Placement
+from remind.inference.recovery import RecoveryTask, image_to_video, recover
+from remind.inference.rollout import KnockOut
+from remind.inference.samplers import Sampler, SamplerKind
+from remind.inference.session import Session
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
-from remind.models.text import TextEncoder, WordHashEncoder
-from remind.prompt_schedule import chunk_prompts
+from remind.models.kv_cache import Storage
+from remind.models.video_codec import VideoCodec
+from remind.prompt_schedule import PromptSchedule
 
-SHIPPED = ("nano", "nano-base", "nano-matched")
+__all__ = ["SHIPPED", "Generation", "HowToGenerate", "MadeChunk", "RecoveryTask", "RemindPipeline"]
+
+DEFAULT_CHUNKS = 7
+WAN_SAMPLER = Sampler(steps=50, shift=5.0, kind="unipc")
+"""What Wan's own pipeline does; weights that were distilled want `few_step` with four steps."""
+
+
+class HowToGenerate(TypedDict, total=False):
+    """Options of `RemindPipeline`: those of `GenerationOptions` and `Sampler` under one roof."""
+
+    seed: int
+    sampler: Sampler | SamplerKind
+    steps: int
+    shift: float
+    guidance: float
+    negative_prompt: str
+    memory: MemoryPolicy | str
+    memory_budget: int | None
+    memory_storage: Storage
+    memory_noise: float
+    chunks_per_pass: int
+    measure_importance: bool
+
+
+class WhatToGenerate(TypedDict, total=False):
+    """What a video starts from and what happens in it; see `RemindPipeline.stream`."""
+
+    image: UInt8[Tensor, "h w 3"] | None
+    video: UInt8[Tensor, "t h w 3"] | None
+    cameras: CameraSpec | None
+    num_chunks: int | None
+    schedule: Schedule | None
+    references: Sequence[UInt8[Tensor, "t h w 3"]]
+    reference_gap: int | None
+    fov_deg: int | float | None
+    allow_camera_jumps: bool
+    glance: Callable[[Glance], None] | None
 
 
 @dataclass(frozen=True)
-class RecoveryTask:
-    """A video that was interrupted, to be continued from the moment at which the view returns.
+class MadeChunk:
+    """One chunk of a video, as it is made.
 
     Args:
-        degraded: what was seen; frames from the frontier on are not read, its cameras are.
-        schedule: when it was interrupted.
-        seed: of the noise.
+        chunk: which one, from 0.
+        frames: of the chunk, uint8.
+        given: whether it was given, not made.
+        seconds: since the call, when it was ready.
+        session: it has come from; shows what is remembered.
     """
 
-    degraded: Clip
-    schedule: Schedule
-    seed: int
+    chunk: int
+    frames: UInt8[Tensor, "t h w 3"]
+    given: bool
+    seconds: float
+    session: Session
 
-    @property
-    def graph(self) -> FrameGraph:
-        return FrameGraph(self.schedule)
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished video.
+
+    Args:
+        frames: all of them, given ones untouched.
+        first_generated_frame: the first that was not given.
+        roles: of its chunks.
+        cameras: one per frame, in the axes of frame 0; `valid` is False where nothing was known.
+        memory: what was remembered at the end.
+        chunk_seconds: when each chunk was ready, since the call; 0 for given ones.
+    """
+
+    frames: UInt8[Tensor, "t h w 3"]
+    first_generated_frame: int
+    roles: tuple[Role, ...]
+    cameras: Cameras
+    memory: tuple[MemoryRow, ...]
+    chunk_seconds: tuple[float, ...]
 
 
 class RemindPipeline:
     """Generates with memory.
 
     Args:
-        model: in eval mode.
-        codec: between frames and latents.
-        config: the checkpoint's `config.json`.
+        components: model, codec, text encoder and where they came from.
     """
 
-    def __init__(self, model: CausalVideoDiT, codec: LinearCodec, config: dict[str, Any]):
-        self.model, self.codec, self.config = model, codec, config
-        self.device = next(model.parameters()).device
-        self.encoder: TextEncoder = WordHashEncoder(model.config.text_dim, model.config.text_len)
+    def __init__(self, components: Components):
+        self.components = components
 
     @staticmethod
-    def from_pretrained(name_or_folder: str | Path) -> RemindPipeline:
-        """A shipped checkpoint by name (`nano`, `nano-base`, `nano-matched`) or a run folder.
+    def from_pretrained(
+        source: str | Path,
+        *,
+        base: str | Path | None = None,
+        placement: Placement | str = "cpu",
+        hw: tuple[int, int] | None = None,
+    ) -> RemindPipeline:
+        """A shipped checkpoint by name, a run folder, or any checkpoint of the Wan family; see `load_components`.
+
+        Args:
+            base: a local Wan pipeline in the diffusers layout, where the checkpoint needs its VAE and text encoder.
+            placement: a device (`auto`, `cpu`, `cuda`, `mps`), or more about where parts compute.
+            hw: frame size, px, of checkpoints that do not say theirs.
 
         Raises:
-            CheckpointError: neither, or damaged.
+            CheckpointError: no such checkpoint, a damaged one, or one whose parts are missing.
+            InputError: a device that is not there.
         """
-        folder = Path(name_or_folder)
-        if not folder.exists() and str(name_or_folder) in SHIPPED:
-            folder = Path(str(resources.files("remind") / "assets" / "checkpoints" / str(name_or_folder)))
-        if not folder.is_dir() and str(name_or_folder) in SHIPPED:
-            raise CheckpointError("this installation carries no weights", got=name_or_folder,
-                                  fix=f"train them: remind train {name_or_folder} --out RUN")
-        if not folder.is_dir():
-            raise CheckpointError("no such checkpoint", got=name_or_folder,
-                                  expected=f"a folder, or one of {', '.join(SHIPPED)}")
-        model, config = load_run(folder)
-        if model.config.vo_transform == "concat":
-            model.fold_cameras()
-        codec = LinearCodec.load()
-        trained_with = config.get("codec")
-        if trained_with is not None and trained_with != codec.digest:
-            raise CheckpointError("the checkpoint was trained with another codec", got=trained_with,
-                                  expected=codec.digest, fix="use the version of remind that trained it")
-        return RemindPipeline(model, codec, config)
+        where = Placement(device=placement) if isinstance(placement, str) else placement
+        return RemindPipeline(load_components(source, base=base, placement=where, hw=hw))
+
+    @staticmethod
+    def of_small_model(model: CausalVideoDiT, codec: LinearCodec, hw: tuple[int, int]) -> RemindPipeline:
+        """With a model in memory that goes with the embedded codec, e.g. one in training."""
+        return RemindPipeline(Components.of_small_model(model, codec, hw))
+
+    @property
+    def model(self) -> CausalVideoDiT:
+        return self.components.model
+
+    @property
+    def codec(self) -> VideoCodec:
+        return self.components.codec
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The checkpoint's `config.json`."""
+        return self.components.config
 
     @property
     def hw(self) -> tuple[int, int]:
-        """The frame size it was trained at."""
-        height, width = self.config["train"]["hw"]
-        return height, width
+        """Frame size, px."""
+        return self.components.facts.hw
 
-    def recover(
-        self,
-        tasks: Sequence[RecoveryTask],
-        *,
-        sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
-        knock_out_anchors: KnockOut | None = None,
-        glance: Callable[[list[int], Glance], None] | None = None,
-        progress: Callable[[int], None] | None = None,
-        max_batch: int = 32,
-    ) -> list[UInt8[Tensor, "t h w 3"]]:
-        """V2V: chunks before the frontier are given as seen, the suffix is generated.
+    # --- one video ---------------------------------------------------------------------------------------------------
 
-        Tasks with an equal layout of chunks run as one batch; a task's result does not depend on its batch.
+    def __call__(
+        self, prompt: str | PromptSchedule = "", *, progress: Callable[[MadeChunk], None] | None = None,
+        **asked: Unpack[Asked],
+    ) -> Generation:  # fmt: skip
+        """Make a video: from words, from an image or from a video. Arguments as `stream`.
 
         Args:
-            knock_out_anchors: remove every chunk that shows the state (`FrameGraph.witnesses`), see `rollout`.
-            glance: called with (indices of the batch's tasks, what was looked at).
-            progress: called with the number of tasks that have just been finished.
-
-        Returns:
-            Per task the full clip: the given frames untouched, then generated ones.
+            progress: called with every chunk as it is ready.
 
         Raises:
-            InputError: a task without an interruption, or of another frame size.
+            InputError, CameraError: what `stream` refuses.
         """
-        for task in tasks:
-            if task.graph.frontier is None:
-                raise InputError("nothing is interrupted in this clip", fix="give a schedule with an interruption")
-        results: dict[int, Tensor] = {}
-        for batch in self._batches(tasks, max_batch):
-            graph, num_frames = tasks[batch[0]].graph, len(tasks[batch[0]].degraded)
-            rgb = torch.stack([tasks[i].degraded.rgb for i in batch])
-            given = LATENTS_PER_CHUNK * (graph.frontier or 0)
-            prefix = self.codec.encode(rgb)[:, :given].to(self.device)
-            latents = rollout(
-                self.model, prefix, self._conditions([tasks[i] for i in batch]),
-                sampler=sampler,
-                knocked_out=graph.witnesses if knock_out_anchors else (),
-                knock_out=knock_out_anchors or "rebuild",
-                glance=None if glance is None else partial(glance, batch),
-            )
-            suffix = self.codec.decode(latents[:, given:].cpu(), starts_clip=False)
-            for row, i in enumerate(batch):
-                kept = num_frames - suffix.shape[1]
-                results[i] = torch.cat([tasks[i].degraded.rgb[:kept], suffix[row]])
+        made: list[MadeChunk] = []
+        for chunk in self.stream(prompt, **asked):
+            made.append(chunk)
             if progress is not None:
-                progress(len(batch))
-        return [results[i] for i in range(len(tasks))]
+                progress(chunk)
+        session = made[-1].session
+        given = [chunk.chunk for chunk in made if chunk.given]
+        first = frames_of_chunk(given[-1]).stop if given else int(asked.get("image") is not None)
+        return Generation(torch.cat([chunk.frames for chunk in made]), first, session.roles, session.walk.cameras,
+                          session.memory.table(), tuple(chunk.seconds for chunk in made))  # fmt: skip
+
+    def stream(self, prompt: str | PromptSchedule = "", **asked: Unpack[Asked]) -> Iterator[MadeChunk]:
+        """The same, chunk by chunk as they are made; given chunks come first.
+
+        Args:
+            prompt: what is going on, or a schedule of prompts.
+            image: start from this frame (I2V), uint8 of the model's size ...
+            video: ... or continue this one (V2V), whole chunks (12k - 3 frames). Neither: from words alone (T2V).
+            cameras: of the whole video, given frames included, from frame 0: words (`right-20, left-20`,
+                `yaw:left:60@40`, `lookaway:60`), a file, matrices or `Cameras`; see `camera_path`. None = unknown.
+            num_chunks: of the whole video, given ones included; a chunk is 12 frames, the first has 9. None = 7 (81
+                frames), more if the video is that long.
+            schedule: interruptions that are planned, which give chunks their roles; None = roles are read off frames
+                and cameras as they come.
+            references, reference_gap: see `Session.start`.
+            fov_deg: horizontal field of view of cameras that have no lens of their own.
+            allow_camera_jumps: take a camera path that jumps.
+            glance: called in every denoising pass with what was looked at.
+            seed, sampler, steps, shift, guidance, negative_prompt, memory, memory_budget, memory_storage, memory_noise,
+                chunks_per_pass, measure_importance: see `GenerationOptions`; `sampler` may be a kind, with `steps` and
+                `shift` beside it.
+
+        Raises:
+            InputError, CameraError: what cannot be followed, before anything is made.
+        """
+        what, how = _split(asked)
+        began = time.perf_counter()
+        video, image = what.get("video"), what.get("image")
+        if video is not None and image is not None:
+            raise InputError("give an image or a video, not both")
+        given = 0 if video is None else (len(video) + 3) // 12
+        num_chunks = what.get("num_chunks") or max(DEFAULT_CHUNKS, given + 1)
+        if num_chunks <= given:
+            raise InputError("nothing is left to generate", got=f"{num_chunks} chunks in all, {given} given",
+                             expected=f"at least {given + 1}")
+        told = (prompt if isinstance(prompt, PromptSchedule) else PromptSchedule(prompt)).per_chunk(num_chunks)
+        path = self._path(what, num_chunks)
+        session = self.start(
+            told[0], image=image, schedule=what.get("schedule"), references=what.get("references", ()),
+            reference_gap=what.get("reference_gap"), fov_deg=what.get("fov_deg"),
+            allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, **how,
+        )  # fmt: skip
+        parts = [None if path is None else path[slice(f.start, f.stop)] for f in map(frames_of_chunk, range(num_chunks))]
+        if video is not None:
+            seen = None if path is None else path[slice(0, len(video))]
+            session.give(video, prompts=told[:given], camera=seen)
+
+        def chunks() -> Iterator[MadeChunk]:
+            for chunk in range(num_chunks):
+                if video is not None and chunk < given:
+                    frames = frames_of_chunk(chunk)
+                    yield MadeChunk(chunk, video[frames.start : frames.stop], True, 0.0, session)
+                else:
+                    rgb = session.step(told[chunk], parts[chunk], glance=what.get("glance"))
+                    yield MadeChunk(chunk, rgb, False, time.perf_counter() - began, session)
+
+        return chunks()
+
+    def start(
+        self,
+        prompt: str = "",
+        *,
+        image: UInt8[Tensor, "h w 3"] | None = None,
+        video: UInt8[Tensor, "t h w 3"] | None = None,
+        schedule: Schedule | None = None,
+        references: Sequence[UInt8[Tensor, "t h w 3"]] = (),
+        reference_gap: int | None = None,
+        fov_deg: int | float | None = None,
+        allow_camera_jumps: bool = False,
+        horizon: int = DEFAULT_CHUNKS,
+        **how: Unpack[HowToGenerate],
+    ) -> Session:
+        """A session, to be asked for one chunk after another.
+
+        Args:
+            prompt, image, video, schedule, references, reference_gap, fov_deg, allow_camera_jumps: as `stream`.
+            horizon: chunks that are expected.
+            how: see `stream`.
+
+        Raises:
+            InputError: what cannot be followed.
+        """
+        session = Session.start(
+            self.components, self.options(**how), prompt=prompt, references=references, reference_gap=reference_gap,
+            first_frame=image, graph=None if schedule is None else FrameGraph(schedule),
+            fov_deg=DEFAULT_FOV_DEG if fov_deg is None else fov_deg, allow_camera_jumps=allow_camera_jumps,
+            horizon=horizon,
+        )  # fmt: skip
+        if video is not None:
+            session.give(video)
+        return session
+
+    def load_session(self, file: Path | str) -> Session:
+        """Go on where a session was saved; see `Session.load`."""
+        return Session.load(file, self.components)
+
+    def options(self, **how: Unpack[HowToGenerate]) -> GenerationOptions:
+        """What the keyword arguments of `stream` mean for this checkpoint.
+
+        Raises:
+            InputError: a value out of its range.
+        """
+        rest = {name: value for name, value in how.items() if name not in ("sampler", "steps", "shift")}
+        return GenerationOptions(sampler=self._sampler(how), **rest)  # type: ignore[arg-type]
+
+    def _sampler(self, how: HowToGenerate) -> Sampler:
+        """The one that is given, or the checkpoint's usual one with what is said of it changed."""
+        asked = how.get("sampler")
+        changes = {name: how[name] for name in ("steps", "shift") if name in how}  # type: ignore[literal-required]
+        if isinstance(asked, Sampler):
+            if changes:
+                raise InputError("a sampler says its own steps and shift", got=changes, fix="change them in the sampler")
+            return asked
+        usual = Sampler() if self.components.facts.base is None else WAN_SAMPLER
+        return replace(usual, **changes) if asked is None else replace(usual, kind=asked, **changes)
+
+    def _path(self, what: WhatToGenerate, num_chunks: int) -> Cameras | None:
+        spec = what.get("cameras")
+        if spec is None:
+            return None
+        return camera_path(spec, num_frames=frames_of_chunk(num_chunks - 1).stop, hw=self.hw,
+                           fov_deg=what.get("fov_deg"), allow_jumps=what.get("allow_camera_jumps", False))  # fmt: skip
+
+    # --- many clips with a known schedule ----------------------------------------------------------------------------
+
+    def recover(
+        self, tasks: Sequence[RecoveryTask], *, sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        knock_out_anchors: KnockOut | None = None, glance: Callable[[list[int], Glance], None] | None = None,
+        progress: Callable[[int], None] | None = None, max_batch: int = 32,
+    ) -> list[UInt8[Tensor, "t h w 3"]]:  # fmt: skip
+        """V2V in batches; see `recovery.recover`."""
+        return recover(self.components, tasks, sampler=sampler, knock_out_anchors=knock_out_anchors, glance=glance,
+                       progress=progress, max_batch=max_batch)  # fmt: skip
 
     def image_to_video(
-        self,
-        tasks: Sequence[RecoveryTask],
-        *,
-        sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
-        progress: Callable[[int], None] | None = None,
-        max_batch: int = 32,
-    ) -> list[UInt8[Tensor, "t h w 3"]]:
-        """I2V: only the first frame of each clip is given; prompts announce the interruption of its schedule.
+        self, tasks: Sequence[RecoveryTask], *, sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        progress: Callable[[int], None] | None = None, max_batch: int = 32,
+    ) -> list[UInt8[Tensor, "t h w 3"]]:  # fmt: skip
+        """I2V in batches; see `recovery.image_to_video`."""
+        return image_to_video(self.components, tasks, sampler=sampler, progress=progress, max_batch=max_batch)
 
-        Raises:
-            InputError: a task of another frame size.
-        """
-        results: dict[int, Tensor] = {}
-        for batch in self._batches(tasks, max_batch):
-            first = self.codec.encode(torch.stack([tasks[i].degraded.rgb[:1] for i in batch])).to(self.device)
-            latents = rollout(self.model, first[:, :0], self._conditions([tasks[i] for i in batch]), sampler=sampler,
-                              first_frame=first)
-            for i, video in zip(batch, self.codec.decode(latents.cpu()), strict=True):
-                results[i] = torch.cat([tasks[i].degraded.rgb[:1], video[1:]])
-            if progress is not None:
-                progress(len(batch))
-        return [results[i] for i in range(len(tasks))]
 
-    def _batches(self, tasks: Sequence[RecoveryTask], max_batch: int) -> Iterator[list[int]]:
-        """Indices of tasks that can run together: equal layout of chunks and equal length."""
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for i, task in enumerate(tasks):
-            if task.degraded.hw != self.hw:
-                raise InputError("the clip has another size than the model", got=task.degraded.hw, expected=self.hw)
-            graph = task.graph
-            groups.setdefault((graph.roles, graph.frontier, graph.witnesses), []).append(i)
-        for members in groups.values():
-            for start in range(0, len(members), max_batch):
-                yield members[start : start + max_batch]
+class Asked(HowToGenerate, WhatToGenerate, total=False):
+    """All keyword arguments of `RemindPipeline.stream`."""
 
-    def _conditions(self, tasks: Sequence[RecoveryTask]) -> Conditions:
-        cameras, valid = zip(*(camera_conditions(t.degraded.cameras, len(t.degraded)) for t in tasks), strict=True)
-        text = torch.stack([self.encoder(chunk_prompts(t.degraded.caption, t.schedule)) for t in tasks])
-        device = self.device
-        return Conditions(text.to(device), torch.stack(cameras).to(device), torch.stack(valid).to(device),
-                          tasks[0].graph.roles, tuple(t.seed for t in tasks))
+
+def _split(asked: Asked) -> tuple[WhatToGenerate, HowToGenerate]:
+    how: dict[str, Any] = {name: value for name, value in asked.items() if name in HowToGenerate.__annotations__}
+    what: dict[str, Any] = {name: value for name, value in asked.items() if name not in how}
+    strange = sorted(set(what) - set(WhatToGenerate.__annotations__))
+    if strange:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(strange)}")
+    return what, how  # type: ignore[return-value]

@@ -10,6 +10,7 @@ from remind.clip import Cameras
 from remind.frame_graph import FRAMES_PER_LATENT, num_latent_frames
 from remind.geometry import context_scale, invert_rigid, pose_descriptor
 from remind.models.config import DiTConfig
+from remind.models.float64 import float64_device
 
 
 def camera_conditions(cameras: Cameras | None, num_frames: int) -> tuple[Float[Tensor, "t 14"], Bool[Tensor, " t"]]:
@@ -77,7 +78,7 @@ def rotation_log(rotation: Float[Tensor, "*t 3 3"]) -> Float[Tensor, "*t 3"]:
 
     Smooth at angle 0 and defined at angle pi, where the plain trace formula is neither.
     """
-    m = rotation.double()
+    m = rotation.to(float64_device(rotation.device)).double()
     m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     # Four ways to build the same quaternion (up to scale); the one with the largest norm is well conditioned.
     candidates = torch.stack([
@@ -97,7 +98,8 @@ def rotation_log(rotation: Float[Tensor, "*t 3 3"]) -> Float[Tensor, "*t 3"]:
     vector = quaternion[..., 1:]
     sine = vector.norm(dim=-1, keepdim=True)
     angle = 2 * torch.atan2(sine, quaternion[..., :1])
-    return torch.where(sine > 1e-9, vector * angle / sine.clamp_min(1e-9), 2 * vector).to(rotation.dtype)
+    turned = torch.where(sine > 1e-9, vector * angle / sine.clamp_min(1e-9), 2 * vector)
+    return turned.to(rotation.dtype).to(rotation.device)
 
 
 def camera_6dof(descriptor: Float[Tensor, "b t 14"], *, inverse: bool) -> Float[Tensor, "b t 6"]:

@@ -60,6 +60,18 @@ def open_checkpoint(path: Path, weights: Weights | None) -> StoredCheckpoint:
     return StoredCheckpoint(tensors, config)
 
 
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """Files that hold a checkpoint's weights: one, or the shards of an index, in order of name.
+
+    Raises:
+        CheckpointError: nothing there, more than one candidate, or a damaged index.
+    """
+    if not path.exists():
+        raise CheckpointError("no such checkpoint", got=path, expected="a file or a folder")
+    file = _weights_in(path) if path.is_dir() else path
+    return (file,) if _kind(file) != "index" else tuple(file.parent / shard for shard in _shards(file)[1])
+
+
 def _weights_in(folder: Path) -> Path:
     """The one file that stands for a folder's weights."""
     for patterns in _PATTERNS:
@@ -100,8 +112,8 @@ def _kind(file: Path) -> Literal["safetensors", "index", "zip", "pickle"]:
                           expected="safetensors, an index of shards, or a PyTorch file")
 
 
-def _open_index(index: Path, weights: Weights | None) -> tuple[dict[str, StoredTensor], dict[str, Any] | None]:
-    """All shards of an index, each of which must be there, in the index's own folder."""
+def _shards(index: Path) -> tuple[dict[str, str], list[str]]:
+    """Each tensor's shard, and all shards, each of which must be there, in the index's own folder."""
     shard_of = _read_json(index).get("weight_map")
     if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
         raise CheckpointError("the index is damaged", got=index, expected="a weight_map of names to files")
@@ -114,6 +126,12 @@ def _open_index(index: Path, weights: Weights | None) -> tuple[dict[str, StoredT
     absent = [shard for shard in shards if not (index.parent / shard).is_file()]
     if absent:
         raise CheckpointError("shards are missing", got=f"{index}: {absent}", fix="copy or download them")
+    return shard_of, shards
+
+
+def _open_index(index: Path, weights: Weights | None) -> tuple[dict[str, StoredTensor], dict[str, Any] | None]:
+    """All shards of an index."""
+    shard_of, shards = _shards(index)
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
         held, _ = _open_file(index.parent / shard, weights)

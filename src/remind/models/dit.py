@@ -29,6 +29,7 @@ from remind.models.attention import ChunkMask
 from remind.models.camera_conditions import CameraConditions
 from remind.models.config import DiTConfig
 from remind.models.cross_attention import CrossAttention, KeysValues, PromptContext
+from remind.models.float64 import float64_device
 from remind.models.kv_cache import StreamingKVCache
 from remind.models.norms import GELU, gated, modulated
 from remind.models.pm_rope import position_rotors
@@ -261,7 +262,8 @@ class CausalVideoDiT(nn.Module):
     def _time(self, sigmas: Float[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
         """Embedding of the noise levels and its modulation, never autocast."""
         with torch.autocast(sigmas.device.type, enabled=False):
-            time = self.time_embedding(sinusoid(1000 * sigmas.float(), self.config.freq_dim).to(self.dtype))
+            waves = sinusoid(1000 * sigmas.float(), self.config.freq_dim)
+            time = self.time_embedding(waves.to(self.dtype).to(sigmas.device))
             return time, self.time_projection(time).unflatten(-1, (6, -1)).float()
 
     def _check(
@@ -317,7 +319,7 @@ class CausalVideoDiT(nn.Module):
 
 def sinusoid(timesteps: Float[Tensor, "b t"], dim: int) -> Float[Tensor, "b t e"]:
     """[cos, sin] of timesteps at `dim / 2` frequencies, computed in float64 (bf16 has 294 distinct timesteps)."""
-    half = dim // 2
-    frequency = 10_000.0 ** (-torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
-    angle = timesteps.double()[..., None] * frequency
+    half, device = dim // 2, float64_device(timesteps.device)
+    frequency = 10_000.0 ** (-torch.arange(half, dtype=torch.float64, device=device) / half)
+    angle = timesteps.to(device).double()[..., None] * frequency
     return torch.cat([angle.cos(), angle.sin()], -1)

@@ -347,7 +347,7 @@ class StreamingKVCache:
             return k, v
         entry = self._slots[slot]
         assert entry is not None
-        times = torch.arange(entry.position, entry.position + LATENTS_PER_CHUNK, dtype=torch.float64, device=k.device)
+        times = torch.arange(entry.position, entry.position + LATENTS_PER_CHUNK, dtype=torch.float32, device=k.device)
         rotors = position_rotors(times[None], self.grid_hw, self.config)[:, :, :, None]
         if offsets is not None:
             rotors = rotors * offsets

@@ -17,6 +17,7 @@ from remind.errors import InputError
 from remind.geometry import POSE_DESCRIPTOR_DIM
 from remind.models.camera_conditions import CameraConditions
 from remind.models.config import DiTConfig
+from remind.models.float64 import float64_device
 
 
 def position_rotors(
@@ -32,7 +33,7 @@ def position_rotors(
         grid_hw: tokens per latent frame, height and width.
         grid_start: row and column of the first of them, where they are a part of the frame.
     """
-    device = positions.device
+    device = float64_device(positions.device)
 
     def phases(coordinate: Tensor, pairs: int) -> Tensor:
         frequency = config.rope_theta ** (-torch.arange(pairs, dtype=torch.float64, device=device) / pairs)
@@ -41,7 +42,7 @@ def position_rotors(
     pairs_t, pairs_h, pairs_w = config.rotary_pairs_thw
     b, t = positions.shape
     rows, columns = grid_hw
-    time = phases(positions, pairs_t)[:, :, None, None].expand(b, t, rows, columns, pairs_t)
+    time = phases(positions.to(device), pairs_t)[:, :, None, None].expand(b, t, rows, columns, pairs_t)
     row, column = (
         config.rope_grid_scale * torch.arange(start, start + size, dtype=torch.float64, device=device)
         for start, size in zip(grid_start, grid_hw, strict=True)
@@ -49,7 +50,7 @@ def position_rotors(
     height = phases(row, pairs_h)[None, None, :, None].expand(b, t, rows, columns, -1)
     width = phases(column, pairs_w)[None, None, None].expand(b, t, rows, columns, -1)
     angle = torch.cat([time, height, width], -1).flatten(2, 3)
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(positions.device)
 
 
 def rotate(x: Float[Tensor, "b t l n d"], rotors: Complex[Tensor, "#b t l #n p"]) -> Float[Tensor, "b t l n d"]:

@@ -86,6 +86,11 @@ class UMT5Encoder:
                              kind=("model_type", "umt5"), dtype=dtype)
         return UMT5Encoder(model.to(device), _load_tokenizer(folder / "tokenizer"), text_len=text_len)
 
+    def to(self, device: torch.device | str) -> UMT5Encoder:
+        """Move the weights, in place."""
+        self.model.to(device)
+        return self
+
     @cached_property
     def digest(self) -> str:
         """Hash of weights, their dtype, the sizes, the tokenizer and the length: of all that decides the embeddings."""

@@ -8,6 +8,7 @@ holds, so that a clip can be decoded while it is generated, and several at a tim
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from functools import cached_property
@@ -22,9 +23,8 @@ from torch import Tensor
 from remind.errors import CheckpointError, InputError
 from remind.frame_graph import FRAMES_PER_LATENT
 from remind.models.pretrained import library_class, load_network
+from remind.models.video_codec import BLOCK_PX, CHANNELS, check_frames, check_latents, same_shape
 
-BLOCK_PX = 8
-CHANNELS = 16
 # What decides how weights are used. All versions of diffusers know these fields, so that a digest outlives an update.
 _CONFIG_FIELDS = ("base_dim", "z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample",
                   "latents_mean", "latents_std")
@@ -64,10 +64,10 @@ class WanVAE:
         if tile_px is not None and (tile_px < 32 or tile_px % 32):
             raise InputError("tiles of this size do not split into latents", got=tile_px, expected="a multiple of 32")
         self.module, self.config, self.tile_px = module, config, tile_px
-        parameter = next(module.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
-        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device)[:, None, None]
-        self._std = torch.tensor(std, dtype=torch.float32, device=self.device)[:, None, None]
+        self.dtype = next(module.parameters()).dtype
+        self._mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]
+        self._std = torch.tensor(std, dtype=torch.float32)[:, None, None]
+        self.to(self.device)
 
     @staticmethod
     def from_pretrained(folder: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
@@ -89,6 +89,16 @@ class WanVAE:
         module = load_network(library_class("diffusers", "AutoencoderKLWan"), folder,
                               kind=("_class_name", "AutoencoderKLWan"), dtype=dtype, low_cpu_mem_usage=False)
         return WanVAE(module.to(device), tile_px=tile_px)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def to(self, device: torch.device | str) -> WanVAE:
+        """Move the weights, in place; open streams are moved by their own `to`."""
+        self.module.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
 
     @cached_property
     def digest(self) -> str:
@@ -127,7 +137,7 @@ class WanVAE:
         """
         if self.tile_px is None:
             return self.encode_stream().push(rgb)
-        _check_frames(rgb, starts_clip=True)
+        check_frames(rgb, starts_clip=True)
         self._set_tiles(self.tile_px)
         return self.normalise(self.module.encode(self._to_video(rgb)).latent_dist.mode())
 
@@ -140,7 +150,7 @@ class WanVAE:
         """
         if self.tile_px is None:
             return self.stream().push(latents)
-        _check_latents(latents)
+        check_latents(latents)
         self._set_tiles(self.tile_px)
         return _to_uint8(_to_pixels(self.module.decode(self.denormalise(latents)).sample))
 
@@ -178,6 +188,11 @@ class DecodeStream:
         self._features = _no_features(vae.module.decoder)
         self._shape: tuple[int, ...] | None = None
 
+    def to(self, device: torch.device | str) -> DecodeStream:
+        """Move the state, in place."""
+        self._features = [f.to(device) if isinstance(f, Tensor) else f for f in self._features]
+        return self
+
     def push(self, latents: Float[Tensor, "b i 16 y x"]) -> UInt8[Tensor, "b t h w 3"]:
         """Frames of the next latents: four each, but one for the clip's first.
 
@@ -189,14 +204,20 @@ class DecodeStream:
     @torch.no_grad()
     def push_unrounded(self, latents: Float[Tensor, "b i 16 y x"]) -> Float[Tensor, "b t h w 3"]:
         """As `push`, before rounding to 8 bits: values in [-1, 1]."""
-        _check_latents(latents)
-        self._shape = _same_shape(self._shape, (latents.shape[0], *latents.shape[3:]))
+        check_latents(latents)
+        self._shape = same_shape(self._shape, (latents.shape[0], *latents.shape[3:]))
         module = self._vae.module
         # One latent frame a call: the decoder tells the clip's first call from later ones, and calls of one shape
         # round alike, so that the cuts do not even change the last bit.
         video = [module.decoder(module.post_quant_conv(z), feat_cache=self._features, feat_idx=[0])
                  for z in self._vae.denormalise(latents).split(1, dim=2)]
         return _to_pixels(torch.cat(video, dim=2))
+
+    def fork(self) -> DecodeStream:
+        """Another stream of the same clip so far."""
+        other = copy.copy(self)
+        other._features = list(self._features)  # the decoder replaces them and never writes to them
+        return other
 
 
 class EncodeStream:
@@ -210,6 +231,11 @@ class EncodeStream:
         self._features = _no_features(vae.module.encoder)
         self._shape: tuple[int, ...] | None = None
 
+    def to(self, device: torch.device | str) -> EncodeStream:
+        """Move the state, in place."""
+        self._features = [f.to(device) if isinstance(f, Tensor) else f for f in self._features]
+        return self
+
     @torch.no_grad()
     def push(self, rgb: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b i 16 y x"]:
         """Latents of the next frames: 1 + 4k frames first, then 4k.
@@ -218,8 +244,8 @@ class EncodeStream:
             InputError: another number of frames, sizes that are no multiple of 8, another batch or size than before.
         """
         starts_clip = self._shape is None
-        _check_frames(rgb, starts_clip=starts_clip)
-        self._shape = _same_shape(self._shape, (rgb.shape[0], *rgb.shape[2:4]))
+        check_frames(rgb, starts_clip=starts_clip)
+        self._shape = same_shape(self._shape, (rgb.shape[0], *rgb.shape[2:4]))
         module = self._vae.module
         lengths = [1] * starts_clip + [FRAMES_PER_LATENT] * (rgb.shape[1] // FRAMES_PER_LATENT)
         features = [module.encoder(self._vae._to_video(piece), feat_cache=self._features, feat_idx=[0])
@@ -239,27 +265,3 @@ def _to_pixels(video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t h w 3"]:
 
 def _to_uint8(pixels: Float[Tensor, "b t h w 3"]) -> UInt8[Tensor, "b t h w 3"]:
     return ((pixels + 1) * 127.5).round().to(torch.uint8)
-
-
-def _check_frames(rgb: Tensor, *, starts_clip: bool) -> None:
-    num_frames, height, width = rgb.shape[1:4]
-    first = 1 if starts_clip else 0
-    if num_frames < 1 or (num_frames - first) % FRAMES_PER_LATENT:
-        raise InputError("these frames do not fill latent frames", got=f"{num_frames} frames",
-                         expected="1 + 4k, e.g. 81" if starts_clip else "4k, since the clip has begun",
-                         fix="cut or pad the clip")
-    if height % BLOCK_PX or width % BLOCK_PX:
-        raise InputError("frame size does not split into blocks", got=(height, width),
-                         expected=f"multiples of {BLOCK_PX}")
-
-
-def _check_latents(latents: Tensor) -> None:
-    if latents.shape[1] == 0:
-        raise InputError("there are no latents to decode", got=tuple(latents.shape))
-
-
-def _same_shape(before: tuple[int, ...] | None, now: tuple[int, ...]) -> tuple[int, ...]:
-    if before is not None and now != before:
-        raise InputError("a stream is one batch of one size", got=f"(batch, height, width) = {now}", expected=before,
-                         fix="open another stream")
-    return now

@@ -1,0 +1,58 @@
+"""How a video is generated, beside what is asked for: noise, sampler, guidance and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from remind.errors import InputError
+from remind.inference.memory_policy import MemoryPolicy, memory_policy
+from remind.inference.samplers import Sampler
+from remind.models.kv_cache import Storage
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """All that decides a video but its prompts, cameras and what it starts from.
+
+    Args:
+        seed: of all noise, 0..2^63 - 1.
+        sampler: how a chunk is denoised.
+        guidance: strength of classifier-free guidance, 1 = none; otherwise twice the passes and twice the memory.
+        negative_prompt: what guidance leads away from.
+        memory: which chunks the next one may see: a policy, or its text form (`full`, `window:6`, `sink_window:1+5`,
+            `anchors`, `retrieve:4`).
+        memory_budget: most bytes that keys and values may take at any moment; None = as many as the policy needs.
+        memory_storage: `float`, or `int8`: a quarter of float32.
+        memory_noise: sigma in [0, 1) at which chunks are remembered (ReMind Table 3, noisy memory retrieval).
+        chunks_per_pass: 2 writes a finished chunk in the first pass of the next one; 1 in a pass of its own, which
+            takes less memory at the same result up to rounding.
+        measure_importance: also measure how much remembered chunks are looked at where the policy does not need it.
+
+    Raises:
+        InputError: a value out of its range, or words that are no policy.
+    """
+
+    seed: int = 0
+    sampler: Sampler = field(default_factory=Sampler)
+    guidance: float = 1.0
+    negative_prompt: str = ""
+    memory: MemoryPolicy | str = "full"
+    memory_budget: int | None = None
+    memory_storage: Storage = "float"
+    memory_noise: float = 0.0
+    chunks_per_pass: int = 2
+    measure_importance: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise InputError("a seed is a number from 0 to 2^63 - 1", got=self.seed)
+        if self.negative_prompt and self.guidance == 1:
+            raise InputError("a negative prompt does nothing without guidance", got=f"guidance {self.guidance:g}",
+                             fix="give guidance, e.g. 5, or leave the negative prompt out")
+        if not 0 <= self.guidance < 1000:
+            raise InputError("guidance is a strength from 0 on", got=self.guidance, expected="e.g. 5; 1 = none")
+        self.policy  # noqa: B018 (words that are no policy are refused here)
+
+    @property
+    def policy(self) -> MemoryPolicy:
+        return memory_policy(self.memory) if isinstance(self.memory, str) else self.memory
