@@ -232,7 +232,8 @@ class RemindPipeline:
             reference_gap=what.get("reference_gap"), fov_deg=what.get("fov_deg"),
             allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, **how,
         )  # fmt: skip
-        parts = [None if path is None else path[slice(f.start, f.stop)] for f in map(frames_of_chunk, range(num_chunks))]
+        spans = [frames_of_chunk(chunk) for chunk in range(num_chunks)]
+        parts = [None if path is None else path[slice(span.start, span.stop)] for span in spans]
         if video is not None:
             seen = None if path is None else path[slice(0, len(video))]
             session.give(video, prompts=told[:given], camera=seen)
@@ -240,8 +241,7 @@ class RemindPipeline:
         def chunks() -> Iterator[MadeChunk]:
             for chunk in range(num_chunks):
                 if video is not None and chunk < given:
-                    frames = frames_of_chunk(chunk)
-                    yield MadeChunk(chunk, video[frames.start : frames.stop], True, 0.0, session)
+                    yield MadeChunk(chunk, video[spans[chunk].start : spans[chunk].stop], True, 0.0, session)
                 else:
                     rgb = session.step(told[chunk], parts[chunk], glance=what.get("glance"))
                     yield MadeChunk(chunk, rgb, False, time.perf_counter() - began, session)
@@ -298,13 +298,15 @@ class RemindPipeline:
     def _sampler(self, how: HowToGenerate) -> Sampler:
         """The one that is given, or the checkpoint's usual one with what is said of it changed."""
         asked = how.get("sampler")
-        changes = {name: how[name] for name in ("steps", "shift") if name in how}  # type: ignore[literal-required]
         if isinstance(asked, Sampler):
-            if changes:
-                raise InputError("a sampler says its own steps and shift", got=changes, fix="change them in the sampler")
+            if "steps" in how or "shift" in how:
+                raise InputError("a sampler says its own steps and shift", got=asked, fix="change them in the sampler")
             return asked
         usual = Sampler() if self.components.facts.base is None else WAN_SAMPLER
-        return replace(usual, **changes) if asked is None else replace(usual, kind=asked, **changes)
+        if asked == "few_step":
+            usual = replace(usual, steps=Sampler().steps)
+        return replace(usual, kind=asked or usual.kind, steps=how.get("steps", usual.steps),
+                       shift=how.get("shift", usual.shift))  # fmt: skip
 
     def _path(self, what: WhatToGenerate, num_chunks: int) -> Cameras | None:
         spec = what.get("cameras")

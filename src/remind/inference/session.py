@@ -33,7 +33,7 @@ from remind.inference.components import Components
 from remind.inference.glance import Glance
 from remind.inference.options import GenerationOptions
 from remind.inference.past import ChunkConditions
-from remind.inference.roles import RoleTracker
+from remind.inference.roles import Looks, RoleTracker
 from remind.inference.rollout import KnockOut, Rollout
 from remind.inference.rollout_state import load_rollout, save_rollout
 from remind.models.video_codec import BLOCK_PX
@@ -57,6 +57,8 @@ class SessionFacts(BaseModel):
     allow_camera_jumps: bool
     num_frames: int = Field(ge=0, le=10**7)
     interruptions: tuple[Interruption, ...] = Field(max_length=10_000)
+    clean_light: tuple[float, ...] = Field(max_length=100)
+    clean_volume: tuple[float, ...] = Field(max_length=100)
 
 
 class Session:
@@ -223,7 +225,7 @@ class Session:
             The new frames.
 
         Raises:
-            InputError: cameras for a model that has none, or options that cannot be followed; nothing has happened then.
+            InputError, CameraError: a camera that cannot be followed; nothing has happened then.
         """
         if num_chunks < 1:
             raise InputError("a step makes at least one chunk", got=num_chunks)
@@ -243,7 +245,7 @@ class Session:
         with components.placement.using(components.codec, self._stream):
             rgb = self._stream.push(latents)[0].cpu()
         if given is not None:
-            rgb = torch.cat([given, rgb[1:]])
+            rgb = torch.cat([given[None], rgb[1:]])
         self._learn_roles(chunk, rgb)
         self._warn_of_distance(chunk)
         return rgb
@@ -274,11 +276,14 @@ class Session:
         """
         if not self.num_chunks:
             raise InputError("there is nothing to save yet", got="a session before its first chunk")
+        looks = self.tracker.clean
         about = SessionFacts(
             prompt=self.prompt, negative_prompt=self.options.negative_prompt, fov_deg=self.walk.fov_deg,
             allow_camera_jumps=self.walk.allow_jumps,
             num_frames=0 if self.graph is None else self.graph.schedule.num_frames,
             interruptions=() if self.graph is None else self.graph.schedule.interruptions,
+            clean_light=() if looks is None else tuple(looks.light.tolist()),
+            clean_volume=() if looks is None else tuple(looks.volume.tolist()),
         )  # fmt: skip
         save_rollout(Path(file), self.rollout, checkpoint=self.components.facts.checkpoint_hash,
                      about=about.model_dump(mode="json"))  # fmt: skip
@@ -287,7 +292,7 @@ class Session:
     def load(cls, file: Path | str, components: Components) -> Session:
         """Go on bit for bit where a session was saved, under the weights that it ran with.
 
-        What was made is decoded again, since a codec looks back on it, and roles are read off those frames.
+        What was made is decoded again, since a codec looks back on it.
 
         Raises:
             CheckpointError: a damaged or strange file, or one of another checkpoint.
@@ -311,8 +316,10 @@ class Session:
                 if past.chunk < 0:
                     continue
                 session.walk.extend(past.conditions.view)
-                rgb = session._stream.push(past.latents.to(components.device))[0].cpu()
-                session.tracker.see(past.chunk, rgb, past.conditions.view)
+                session._stream.push(past.latents.to(components.device))
+                session.tracker.add(past.chunk, past.role == "degraded", past.conditions.view)
+        if facts.clean_light:
+            session.tracker.clean = Looks(torch.tensor(facts.clean_light), torch.tensor(facts.clean_volume))
         return session
 
     # --- how -------------------------------------------------------------------------------------------------------
@@ -363,8 +370,9 @@ class Session:
 
     def _check_size(self, rgb: UInt8[Tensor, "t h w 3"]) -> None:
         if rgb.dtype != torch.uint8 or rgb.ndim != 4 or tuple(rgb.shape[1:]) != (*self.components.facts.hw, 3):
+            height, width = self.components.facts.hw
             raise InputError("pictures must have the model's size", got=f"{rgb.dtype} {tuple(rgb.shape)}",
-                             expected=f"uint8 (frames, {self.components.facts.hw[0]}, {self.components.facts.hw[1]}, 3)",
+                             expected=f"uint8 (frames, {height}, {width}, 3)",
                              fix="resize them; `remind generate` does it for files")
 
     def _coming_role(self, chunk: int) -> Role:
@@ -388,8 +396,10 @@ class Session:
     def _warn_of_distance(self, chunk: int) -> None:
         """Once, when attention reaches farther back than it ever did in training."""
         most = self.components.model.config.max_trained_distance
+        if most is None or self._warned_of_distance:
+            return
         positions = [row.position for row in self.memory.table()]
-        reached = positions and max(positions) - min(positions) + LATENTS_PER_CHUNK - 1
-        if most is not None and reached > most and not self._warned_of_distance:
+        reached = max(positions) - min(positions) + LATENTS_PER_CHUNK - 1
+        if reached > most:
             self._warned_of_distance = True
             logger.warning("chunk %d looks %d latent frames back, farther than in training (%d)", chunk, reached, most)
