@@ -14,7 +14,7 @@ from torch import Tensor
 from remind.clip import Cameras
 from remind.errors import CameraError, InputError
 from remind.geometry import intrinsics_from_fov, rigid, rotation_yaw
-from remind.inference.view_overlap import view_overlap
+from remind.inference.view_overlap import VIEWS_AT_ONCE, view_overlap, view_overlaps
 
 HW = (50, 80)
 FINE = {"rays_hw": (3, 400)}
@@ -74,6 +74,27 @@ def test_what_several_frames_have_seen_adds_up_and_invalid_ones_see_nothing() ->
     assert view_overlap(blind, middle, **FINE) == left
     nothing = replace(pan, valid=torch.tensor([False, False]))
     assert view_overlap(nothing, middle) == view_overlap(middle, nothing) == 0
+
+
+def test_many_at_once_are_one_by_one() -> None:
+    """Views of different lengths, sizes and validity, in more than one block."""
+    pan = cameras(torch.linspace(0, 350, 2 * VIEWS_AT_ONCE), torch.zeros(2 * VIEWS_AT_ONCE, 3), 70.0)
+    seen = [pan[k : k + 1 + k % 3] for k in range(2 * VIEWS_AT_ONCE - 3)]
+    seen[5] = replace(seen[5], valid=torch.zeros(len(seen[5]), dtype=torch.bool))
+    seen[7] = replace(seen[7], intrinsics_px=seen[7].intrinsics_px / 2, hw=(HW[0] // 2, HW[1] // 2))
+    many = view_overlaps(seen, camera())
+    assert many == [view_overlap(one, camera()) for one in seen]
+    assert len({*many}) > 5
+    assert view_overlaps([], camera()) == []
+
+
+def test_the_first_the_middle_and_the_last_frame_stand_for_a_long_view() -> None:
+    pan = cameras(torch.linspace(0, 60, 13), torch.zeros(13, 3))
+    few = pan[torch.tensor([0, 6, 12])]
+    assert view_overlap(pan, camera(50)) == view_overlap(few, camera(50))
+    assert view_overlap(camera(50), pan) == view_overlap(camera(50), few)
+    dark = replace(pan, valid=torch.arange(13) < 7)
+    assert view_overlap(dark, camera(50)) == view_overlap(pan[torch.tensor([0, 3, 6])], camera(50))
 
 
 def test_an_unknown_pose_may_hold_anything() -> None:

@@ -20,7 +20,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from remind.clip import Cameras
 from remind.errors import InputError
 from remind.frame_graph import Role
-from remind.inference.view_overlap import view_overlap
+from remind.inference.view_overlap import view_overlaps
 
 IMPORTANCE_LEVELS = 10
 
@@ -288,9 +288,6 @@ def _by_need(
         importance = average if m.importance is None else m.importance
         return role, round(IMPORTANCE_LEVELS * importance / largest) if largest > 0 else 0
 
-    def overlap(m: Remembered) -> float:
-        return view_overlap(m.view, coming.view) if m.view is not None and coming.view is not None else 0.0
-
     groups: dict[tuple[int, int], list[Remembered]] = {}
     for m in candidates:
         groups.setdefault(first_criteria(m), []).append(m)
@@ -298,9 +295,18 @@ def _by_need(
     for _, equal in sorted(groups.items(), reverse=True):
         free = count - len(best)
         if len(equal) > free > 0:
-            equal = sorted(equal, key=lambda m: (-overlap(m), -m.position))
+            overlaps = _overlaps(equal, coming)
+            equal = sorted(equal, key=lambda m: (-overlaps.get(m.chunk, 0.0), -m.position))
         best.extend(equal[: max(free, 0)])
     return best
+
+
+def _overlaps(candidates: list[Remembered], coming: Coming) -> dict[int, float]:
+    """View overlap with the coming chunk, of those chunks whose cameras are known."""
+    views = {m.chunk: m.view for m in candidates if m.view is not None}
+    if coming.view is None or not views:
+        return {}
+    return dict(zip(views, view_overlaps(list(views.values()), coming.view), strict=True))
 
 
 def memory_policy(text: str) -> MemoryPolicy:
