@@ -95,8 +95,8 @@ class VideoWriter:
     Args:
         out: ends in .mp4; replaced if it exists.
         fps: of the video, > 0.
-        png_frames: write every frame as OUT.frames/00000.png too (clip.mp4 -> clip.frames), in the model's own size. The
-            folder appears whole, after the mp4; one that an earlier run wrote is replaced.
+        png_frames: write every frame as OUT.frames/00000.png too (clip.mp4.frames), in the model's own size. The folder
+            appears whole, after the mp4; one that an earlier run wrote is replaced.
         enlarged: show small models' frames larger, see `enlarge`; the PNG frames and the digest are of what was pushed.
         metadata: see `mp4_words`.
 
@@ -110,7 +110,7 @@ class VideoWriter:
                  metadata: Mapping[str, str] | None = None):  # fmt: skip
         check_writable(out)
         self.out, self.fps, self.enlarged = out, fps, enlarged
-        self.frames_folder = out.with_suffix(".frames") if png_frames else None
+        self.frames_folder = out.with_name(f"{out.name}.frames") if png_frames else None
         if self.frames_folder is not None:
             _check_replaceable(self.frames_folder)
         self._metadata = dict(metadata or {})
