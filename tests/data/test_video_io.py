@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from remind.data.video_io import (
+    Mp4File,
     VideoLimits,
     check_writable,
     decode,
@@ -347,3 +350,63 @@ def test_real_files(
     assert (info.hw, info.fps) == (hw, fps)
     assert sum(1 for _ in decode(path)) == pictures
     assert sum(1 for _ in sample(path, fps=16, hw=(32, 32))) == ticks
+
+
+@pytest.mark.parametrize("cut", [1, 7, 20])
+def test_frames_written_as_they_come_give_the_same_bytes(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.mp4"
+    with Mp4File(path, 16) as file:
+        for some in FRAMES.split(cut):
+            file.push(some)
+            assert not path.exists()
+        file.push(FRAMES[:0])
+    assert file.num_frames == len(FRAMES)
+    assert path.read_bytes() == encode_mp4(FRAMES, 16)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_mp4_says_what_it_was_told(tmp_path: Path) -> None:
+    words = {"title": "a tank fills \u2713", "comment": "c" * 5000, "description": "d"}
+    for name in ("a.mp4", "b.mp4"):
+        with Mp4File(tmp_path / name, 16, metadata=words) as file:
+            file.push(FRAMES)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert words.items() <= container.metadata.items()
+
+
+def test_a_stream_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+
+    def fails(error: Exception | None, *pushes: torch.Tensor) -> None:
+        with Mp4File(path, 16) as file:
+            for rgb in pushes:
+                file.push(rgb)
+            if error:
+                raise error
+
+    for old in (False, True):
+        if old:
+            write_video(path, FRAMES, 16)
+        with pytest.raises(ZeroDivisionError):
+            fails(ZeroDivisionError(), FRAMES)
+        with pytest.raises(FileNotFoundError, match="mine"):  # an error of the caller's stays what it is
+            fails(FileNotFoundError("mine"), FRAMES)
+        with pytest.raises(VideoError, match=r"differ in size; got \(24, 32\); expected \(48, 64\)"):
+            fails(None, FRAMES, moving_square(2, (24, 32)))
+        with pytest.raises(VideoError, match="without frames; got 0; expected at least one frame"):
+            fails(None)
+        assert [p.name for p in tmp_path.iterdir()] == (["a.mp4"] if old else [])
+    assert path.read_bytes() == encode_mp4(FRAMES, 16)
+
+
+def test_a_full_disk_while_frames_are_written(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = torch.randint(0, 256, (80, 96, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(VideoError, match=r"cannot write the video; got .*a.mp4: .*Fix: free some space"):
+            write_video(tmp_path / "a.mp4", noise, 16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -59,7 +59,9 @@ def off(got: np.ndarray, want: np.ndarray) -> float:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_every_mode_becomes_srgb(tmp_path: Path, name: str, image: Image.Image, want: np.ndarray, levels: float) -> None:
+def test_every_mode_becomes_srgb(
+    tmp_path: Path, name: str, image: Image.Image, want: np.ndarray, levels: float
+) -> None:
     image.save(tmp_path / name)
     got, notices = read(tmp_path / name)
     assert off(got, want) <= levels
@@ -176,8 +178,13 @@ def test_other_shapes_are_cut_in_the_middle(tmp_path: Path) -> None:
 def test_large_jpegs_decode_to_a_smaller_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(RGB).resize((2048, 1536)).save(tmp_path / "large.jpg", quality=95)
     loaded: list[tuple[int, int]] = []
-    load = Image.Image.convert
-    monkeypatch.setattr(Image.Image, "convert", lambda self, *a, **k: (loaded.append(self.size), load(self, *a, **k))[1])
+    convert = Image.Image.convert
+
+    def watched(self: Image.Image, *args: object, **how: object) -> Image.Image:
+        loaded.append(self.size)
+        return convert(self, *args, **how)
+
+    monkeypatch.setattr(Image.Image, "convert", watched)
     got, notices = read(tmp_path / "large.jpg")
     assert off(got, RGB) < 6
     assert notices == ""
@@ -200,7 +207,8 @@ def png(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    data = zlib.compress(b"\0" * 64)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def jpeg() -> bytes:
@@ -218,8 +226,8 @@ def lossless() -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("bomb.png", png(60_000, 60_000), "bomb.png: the picture is too large; got .*60000*.*expected at most 134217728 "
-                                          "pixels. Fix: scale it down"),
+        ("bomb.png", png(60_000, 60_000), "bomb.png: the picture is too large; got .*3600000000 pixels.*expected at "
+                                          "most 134217728 pixels. Fix: scale it down"),
         ("mean.png", png(12_000, 12_000), "too large; got 12000 x 12000 px; expected at most 134217728 pixels. Fix"),
         ("half.jpg", jpeg()[:1000], "cut short or damaged; got .*truncated.*; expected .*. Fix: export or download"),
         ("half.png", lossless()[:2000], "cut short or damaged; got .*; expected .*. Fix: export or download"),
@@ -227,7 +235,7 @@ def lossless() -> bytes:
         ("empty.png", b"", "the file is empty; got 0 bytes; expected a picture. Fix"),
         ("text.png", b"hello there, I am no picture", "not a picture.*got a file that starts with b'hello.*Fix"),
         ("doc.pdf", b"%PDF-1.7 .......", "not a picture.*; got a PDF; expected PNG, JPEG.*. Fix"),
-        ("film.mp4", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "got a video; expected .*Fix: give a video as --video"),
+        ("film.mp4", b"\0\0\0\x20ftypisom\0\0\2\0isom", "got a video; expected .*Fix: give a video as --video"),
         ("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "got HEIC; expected .*save it as PNG"),
         ("print.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
     ],
@@ -246,7 +254,7 @@ def test_bad_paths_and_numbers(tmp_path: Path) -> None:
     holes = RAMP.astype(np.float32).copy()
     holes[3, 3] = np.nan
     Image.fromarray(holes).save(tmp_path / "nan.tiff")
-    with pytest.raises(InputError, match="holds NaN or infinity; got .*; expected finite numbers. Fix: replace them"):
+    with pytest.raises(InputError, match=r"holds NaN or infinity; got .*; expected finite numbers\. Fix: replace them"):
         read_picture(tmp_path / "nan.tiff", (H, W))
     PICTURE.save(tmp_path / "fine.png")
     with pytest.raises(InputError, match=r"too large; got 0.0 MiB; expected at most 0.0 MiB. Fix: scale"):

@@ -1,4 +1,4 @@
-"""What a user gives, as frames of the model's size and rate; each liberty that is taken with it is said in a sentence."""
+"""What a user gives, as frames of the model's size and rate; a sentence says each liberty that is taken."""
 
 from __future__ import annotations
 

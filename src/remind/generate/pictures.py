@@ -1,7 +1,7 @@
 """Any picture file into upright sRGB of one size, with a sentence for every liberty that was taken. All through Pillow.
 
-Source: our choice of Pillow over PyAV, which reads our videos. PyAV drops alpha and so shows the colours that lie hidden
-under it, and cannot read float TIFF, animated WebP and PNG, JPEG 2000 or PPM.
+Source: our choice of Pillow over PyAV, which reads our videos. PyAV drops alpha and so shows the colours that lie
+hidden under it, and cannot read float TIFF, animated WebP and PNG, JPEG 2000 or PPM.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def decode_picture(
         except Image.UnidentifiedImageError:
             raise _no_picture(path) from None
         except _DAMAGE as error:
-            raise InputError(f"{path.name}: the picture is cut short or damaged", got=str(error) or type(error).__name__,
+            said = str(error) or type(error).__name__
+            raise InputError(f"{path.name}: the picture is cut short or damaged", got=said,
                              expected="a file that decodes to its end",
                              fix="export or download it again") from None  # fmt: skip
 
@@ -135,14 +136,9 @@ def _eight_bits(values: np.ndarray, mode: str, path: Path, notices: list[str]) -
     if not np.isfinite((low, high)).all():
         raise InputError(f"{path.name}: the picture holds NaN or infinity", got=f"values {low} .. {high}",
                          expected="finite numbers", fix="replace them, or export it with 8 bits")  # fmt: skip
-    if mode.startswith("I") and 0 <= low and high <= 65535:
-        span = (0.0, 65535.0)
-    elif mode == "F" and 0 <= low and high <= 1:
-        span = (0.0, 1.0)
-    elif 0 <= low and high <= 255:
-        span = (0.0, 255.0)
-    else:
-        span = (low, high if high > low else low + 1)
+    usual = [65535.0] if mode.startswith("I") else [1.0, 255.0]
+    fits = [(0.0, top) for top in usual if low >= 0 and high <= top]
+    span = fits[0] if fits else (low, high if high > low else low + 1)
     depth = "float" if mode == "F" else "more than 8 bits"
     notices.append(f"{path.name}: grey values ({depth}), {span[0]:g} .. {span[1]:g} are shown as black .. white")
     rows = max(1, 2**24 // values.shape[1])  # a strip at a time, since these may be large
@@ -216,7 +212,7 @@ def _check_file(path: Path, limits: PictureLimits) -> None:
                          fix="copy or download it again")  # fmt: skip
     if size > limits.max_bytes:
         raise InputError(f"{path.name}: the file is too large", got=f"{size / 2**20:.1f} MiB",
-                         expected=f"at most {limits.max_bytes / 2**20:.1f} MiB", fix="scale the picture down")  # fmt: skip
+                         expected=f"at most {limits.max_bytes / 2**20:.1f} MiB", fix="scale it down")  # fmt: skip
 
 
 def _too_large(path: Path, got: str, limits: PictureLimits) -> InputError:

@@ -14,6 +14,7 @@ from remind.data.video_io.reading import Video, VideoInfo, decode, decode_all, o
 from remind.data.video_io.writing import (
     KEYFRAME_INTERVAL,
     Effort,
+    Mp4File,
     check_writable,
     encode_mp4,
     encode_yuv_mp4,
@@ -25,6 +26,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "KEYFRAME_INTERVAL",
     "Effort",
+    "Mp4File",
     "Picture",
     "Rate",
     "Sample",

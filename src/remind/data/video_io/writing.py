@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 import av
@@ -56,21 +58,71 @@ def check_writable(path: Path) -> None:
         ) from None
 
 
+class Mp4File:
+    """An mp4 that takes frames as they are made and appears under its name, whole, when it is left without an error.
+
+        with Mp4File(path, fps=16) as file:
+            file.push(frames)
+
+    The same frames give the bytes of `encode_mp4`, however they are cut into pushes. Held in memory is what the encoder
+    holds, a few frames.
+
+    Args:
+        path: ends in .mp4; replaced if it exists.
+        metadata: e.g. title, comment or description, which players and ffprobe show; the same words, the same bytes.
+        fps, crf, effort: as `encode_mp4`.
+
+    Raises:
+        VideoError: when it is made: an output that cannot be written. When frames are pushed: another size than before.
+            When it is left: no frames, or a full disk.
+    """
+
+    def __init__(self, path: Path, fps: Rate, *, crf: int = 18, effort: Effort = "small",
+                 metadata: Mapping[str, str] | None = None):  # fmt: skip
+        check_writable(path)
+        self.path, self.num_frames = path, 0
+        self._how = (BT709, fps, crf, effort, dict(metadata or {}))
+        self._convert = FromRgb(BT709)
+        self._hw: tuple[int, int] | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Mp4File:
+        with _disk(self.path), ExitStack() as opened:
+            partial = opened.enter_context(whole_file(self.path))
+            self._encoder = opened.enter_context(_Encoder(str(partial), *self._how))
+            self._open = opened.pop_all()
+        return self
+
+    def push(self, rgb: UInt8[Tensor, "t h w 3"]) -> None:
+        """Frames that follow; any number, none included."""
+        hw = (rgb.shape[1], rgb.shape[2])
+        if self._hw not in (None, hw):
+            raise VideoError("frames of one video differ in size", got=hw, expected=self._hw)
+        self._hw = hw
+        with _disk(self.path):
+            for image in rgb.cpu().numpy():
+                self._encoder.write(self._convert(image))
+                self.num_frames += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:  # fmt: skip
+        empty = None
+        if kind is None and self.num_frames == 0:
+            empty = VideoError("cannot write a video without frames", got=0, expected="at least one frame")
+        with _disk(self.path):
+            self._open.__exit__(*((VideoError, empty, None) if empty else (kind, error, trace)))
+        if empty:
+            raise empty
+
+
 def write_video(path: Path, rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18) -> None:
     """Write H.264 that appears under `path` whole or not at all; arguments as `encode_mp4`.
 
     Raises:
         VideoError: an output that cannot be written, found before any encoding.
     """
-    check_writable(path)
-    data = encode_mp4(rgb, fps, crf=crf)
-    try:
-        with whole_file(path) as partial:
-            partial.write_bytes(data)
-    except OSError as error:
-        raise VideoError(
-            "cannot write the video", got=f"{path}: {error.strerror}", fix="free some space"
-        ) from None
+    with Mp4File(path, fps, crf=crf) as file:
+        file.push(rgb)
 
 
 def encode_mp4(rgb: UInt8[Tensor, "t h w 3"], fps: Rate, *, crf: int = 18, effort: Effort = "small") -> bytes:
@@ -99,17 +151,49 @@ def encode_yuv_mp4(frames: YuvFrames, fps: Rate, *, crf: int = 18, effort: Effor
 
 def _encode(frames: Iterable[av.VideoFrame], matrix: int, fps: Rate, crf: int, effort: Effort) -> bytes:
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        context = stream.codec_context
+    with _Encoder(buffer, matrix, fps, crf, effort, {}) as encoder:
+        for frame in frames:
+            encoder.write(frame)
+    return buffer.getvalue()
+
+
+class _Encoder:
+    """Frames of one size into mp4; left without an error, the file is complete."""
+
+    def __init__(self, target: str | io.BytesIO, matrix: int, fps: Rate, crf: int, effort: Effort,
+                 metadata: Mapping[str, str]):  # fmt: skip
+        self._container = av.open(target, "w", format="mp4")
+        self._container.metadata.update(metadata)
+        self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        context = self._stream.codec_context
         context.gop_size, context.thread_count = KEYFRAME_INTERVAL, 1
         context.options = {"crf": str(crf), "keyint_min": str(KEYFRAME_INTERVAL), "sc_threshold": "0", "bf": "0",
                            **EFFORTS[effort]}  # fmt: skip
         context.color_primaries = context.color_trc = BT709  # RGB is sRGB everywhere here, whatever the matrix
         context.colorspace = matrix
-        for number, frame in enumerate(frames):
-            if number == 0:
-                stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, "yuv420p"
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
+        self._sized = False
+
+    def __enter__(self) -> _Encoder:
+        return self
+
+    def write(self, frame: av.VideoFrame) -> None:
+        if not self._sized:
+            stream, self._sized = self._stream, True
+            stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, "yuv420p"
+        self._container.mux(self._stream.encode(frame))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self._sized:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """What the operating system refuses, as an error that says what to do."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        raise VideoError("cannot write the video", got=f"{path}: {error.strerror}", fix="free some space") from None
