@@ -126,9 +126,14 @@ class VideoWriter:
             self._files = opened.pop_all()
         return self
 
-    def push(self, rgb: UInt8[Tensor, "t h w 3"]) -> None:
-        """Frames that follow."""
-        self._mp4.push(enlarge(rgb) if self.enlarged else rgb)
+    def push(self, rgb: UInt8[Tensor, "t h w 3"], *, shown: UInt8[Tensor, "t h w2 3"] | None = None) -> None:
+        """Frames that follow.
+
+        Args:
+            shown: what the mp4 shows in their place, e.g. with others beside them; PNG frames and digest are of `rgb`.
+        """
+        picture = rgb if shown is None else shown
+        self._mp4.push(enlarge(picture) if self.enlarged else picture)
         if self.frames_folder is not None:
             self._folder.push(rgb)
         self._digest.push(rgb)

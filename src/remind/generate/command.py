@@ -1,0 +1,129 @@
+"""What `remind generate` was asked for, as a user says it: files, words and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from remind.errors import InputError
+from remind.frame_graph import InterruptionKind
+from remind.inference.camera_path import Fit
+from remind.inference.placement import Offload, Placement, Precision
+from remind.inference.samplers import SamplerKind
+from remind.models.kv_cache import Storage
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+@dataclass(frozen=True)
+class GenerateCommand:
+    """One video, as it is asked for on the command line or in a line of a batch.
+
+    Args:
+        out: mp4 to write; the manifest stands beside it as OUT.json.
+        checkpoint: shipped name, run folder, or any checkpoint of the Wan family.
+        base: a Wan pipeline in the diffusers layout, where the checkpoint needs its VAE and text encoder.
+        image: start from this picture (I2V) ...
+        video: ... or continue this video (V2V); with neither, words alone (T2V).
+        start_s: where in the video to start, s.
+        hold: hold a video that is shorter than one chunk at its last picture.
+        prompt: what is going on.
+        schedule: file of prompts over time (.json, .yaml, .txt).
+        interrupt: let this happen to the view: a video is interrupted and continued from where the view returns;
+            an image's video is asked for it by its prompts.
+        camera: words such as `right-20, left-20`, or a file.
+        camera_fit: what to do with a camera path of another length.
+        fov_deg: horizontal field of view where the path has no lens.
+        allow_camera_jumps: take a path that jumps.
+        references: pictures or videos of what was there before.
+        reference_gap: chunks from the first reference to the video.
+        chunks: of the whole video, given ones included.
+        sampler, steps, shift, guidance, negative_prompt: how a chunk is denoised; None = the checkpoint's usual.
+        memory, memory_budget, memory_storage, memory_noise: what is remembered; the budget as `2GiB` or bytes.
+        seed: of all noise and of the interruption.
+        device, dtype, offload: see `Placement`.
+        png_frames: write OUT.frames/00000.png too.
+        compare: show what was given and what really happened beside the result; with `video` and `interrupt`.
+    """
+
+    out: Path
+    checkpoint: str = "nano"
+    base: Path | None = None
+    image: Path | None = None
+    video: Path | None = None
+    start_s: float = 0.0
+    hold: bool = False
+    prompt: str = ""
+    schedule: Path | None = None
+    interrupt: InterruptionKind | None = None
+    camera: str | None = None
+    camera_fit: Fit | None = None
+    fov_deg: float | None = None
+    allow_camera_jumps: bool = False
+    references: tuple[Path, ...] = ()
+    reference_gap: int | None = None
+    chunks: int | None = None
+    sampler: SamplerKind | None = None
+    steps: int | None = None
+    shift: float | None = None
+    guidance: float = 1.0
+    negative_prompt: str = ""
+    memory: str = "full"
+    memory_budget: str | None = None
+    memory_storage: Storage = "float"
+    memory_noise: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    dtype: Precision | None = None
+    offload: tuple[Offload, ...] = ()
+    png_frames: bool = False
+    compare: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.video is not None:
+            raise InputError("give an image or a video, not both", got=f"{self.image} and {self.video}")
+        if self.interrupt == "lookaway":
+            raise InputError("a lookaway needs pictures wider than the model's view", got="interrupt lookaway",
+                             fix="ask for it with --camera lookaway:60, or take another interruption")  # fmt: skip
+        if self.interrupt is not None and self.image is None and self.video is None:
+            raise InputError("an interruption needs something to interrupt", got="neither an image nor a video")
+        if self.interrupt is not None and self.schedule is not None:
+            raise InputError("the interruption brings its own prompts", got=f"--interrupt and {self.schedule}",
+                             fix="leave one of them out")  # fmt: skip
+        if self.compare and (self.video is None or self.interrupt is None):
+            raise InputError("there is a truth to compare with only where a video is interrupted",
+                             fix="give --video and --interrupt, or leave --compare out")  # fmt: skip
+        if self.chunks is not None and not 1 <= self.chunks <= 100_000:
+            raise InputError("a video has at least one chunk", got=self.chunks, expected="1..100000")
+        self.budget_bytes  # noqa: B018 (words that are no size are refused here)
+
+    @property
+    def mode(self) -> Literal["t2v", "i2v", "v2v"]:
+        return "v2v" if self.video is not None else "i2v" if self.image is not None else "t2v"
+
+    @property
+    def budget_bytes(self) -> int | None:
+        return None if self.memory_budget is None else size_in_bytes(self.memory_budget)
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(self.device, self.dtype, frozenset(self.offload))
+
+
+def size_in_bytes(text: str) -> int:
+    """`2GiB`, `500 MB` or `4096`.
+
+    Raises:
+        InputError: no size.
+    """
+    words = text.strip().lower().replace(" ", "")
+    number = words.rstrip("bgikm")
+    unit = _UNITS.get(words[len(number) :])
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if unit is None or not 0 <= value < 1e15:
+        raise InputError("no size in bytes", got=repr(text[:40]), expected="a number, or e.g. 500MB or 2GiB")
+    return int(value * unit)
