@@ -86,6 +86,32 @@ def test_streaming_decode_equals_decoding_at_once_bitwise(
     assert torch.equal(torch.cat(parts, 1), codec.decode(latents))
 
 
+@pytest.mark.parametrize("size", [8, 16, 40])
+@pytest.mark.parametrize("cuts", [[3] * 7, [1] * 21, [2, 7, 12], [20, 1]])
+def test_streams_do_not_show_where_they_are_cut(codec: LinearCodec, size: int, cuts: list[int]) -> None:
+    """At 8 px a latent frame is one row, and a product of one row rounds otherwise than one of many."""
+    video = random_video(81, size=size)
+    frames = [4 * latents - 3 * (i == 0) for i, latents in enumerate(cuts)]
+    encoder, decoder = codec.encode_stream(), codec.stream()
+    latents = torch.cat([encoder.push(part) for part in video.split(frames, 1)], 1)
+    assert torch.equal(latents, codec.encode(video))
+    assert torch.equal(torch.cat([decoder.push(part) for part in latents.split(cuts, 1)], 1), codec.decode(latents))
+
+
+def test_streams_of_one_codec_do_not_mix_and_know_their_shape(codec: LinearCodec) -> None:
+    video = random_video(9)
+    first, second = codec.encode_stream(), codec.encode_stream()
+    first.push(video[:, :1])
+    assert torch.equal(second.push(video), codec.encode(video))
+    assert torch.equal(first.push(video[:, 1:]), codec.encode(video)[:, 1:])
+    with pytest.raises(InputError, match="got 3 frames; expected 4k"):
+        first.push(video[:, :3])
+    with pytest.raises(InputError, match=r"one batch of one size.*\(1, 24, 24\)"):
+        first.push(random_video(4, size=24))
+    with pytest.raises(InputError, match="no latents"):
+        codec.stream().push(codec.encode(video)[:, :0])
+
+
 def test_what_was_decoded_encodes_to_the_same_latents(codec: LinearCodec) -> None:
     """Up to 8-bit rounding; latents small enough that no value is clipped."""
     latents = 0.3 * torch.randn(1, 5, CHANNELS, 2, 2, generator=torch.Generator().manual_seed(0))

@@ -26,7 +26,7 @@ from remind.models.licence import checkpoint_licence
 from remind.models.text import TextEncoder, WordHashEncoder
 from remind.models.umt5 import UMT5Encoder
 from remind.models.vae import WanVAE
-from remind.models.video_codec import BLOCK_PX, VideoCodec
+from remind.models.video_codec import BLOCK_PX, CHANNELS, VideoCodec
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def load_components(
     codec: VideoCodec = LinearCodec.load() if found.base is None else WanVAE.from_pretrained(found.base)
     _check_codec(found, codec)
     model, config = _load_model(found, dtype)
-    check_size(model.config, found.hw)
+    check_shape(model.config, found.hw)
     text = _load_text(found, model.config, dtype)
     for component in (model, codec, text):
         placement.put(component)
@@ -187,12 +187,16 @@ def find_source(
     return Source(str(source), path, config, chosen, trained_hw if hw is None else hw, frames)
 
 
-def check_size(model: DiTConfig, hw: tuple[int, int]) -> None:
-    """A frame must split into patches of latents.
+def check_shape(model: DiTConfig, hw: tuple[int, int]) -> None:
+    """A model must read and write latents as codecs make them, and a frame must split into its patches.
 
     Raises:
-        InputError: it does not.
+        CheckpointError: other channels.
+        InputError: another size.
     """
+    if (model.in_channels, model.out_channels) != (CHANNELS, CHANNELS):
+        raise CheckpointError("the model is for latents of another kind", expected=f"{CHANNELS} channels",
+                              got=f"{model.in_channels} channels in, {model.out_channels} out")
     sides = tuple(BLOCK_PX * patch for patch in model.patch_hw)
     if min(hw) < 1 or any(size % side for size, side in zip(hw, sides, strict=True)):
         raise InputError("the frame size does not split into patches", got=f"{hw[0]}x{hw[1]} px",
