@@ -14,7 +14,8 @@ import tyro
 
 from remind.data.dataset import MemoryBank, Mixture, WorldBankSpec
 from remind.frame_graph import LATENTS_PER_CHUNK
-from remind.inference.rollout import Conditions, Sampler, rollout
+from remind.inference.rollout import Conditions, rollout
+from remind.inference.samplers import Sampler
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.models.flop_count import count_flops

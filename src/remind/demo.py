@@ -29,7 +29,7 @@ from remind.evaluation.report import ReportData, write_report
 from remind.evaluation.report_examples import make_example
 from remind.evaluation.world_benchmark import CaseScore, is_eligible, motion_of, score_video
 from remind.inference.pipeline import SHIPPED, RecoveryTask, RemindPipeline
-from remind.inference.rollout import Sampler
+from remind.inference.samplers import Sampler
 from remind.models.codec import LinearCodec
 from remind.recipes import recipe
 from remind.recipes.validators import make_validator

@@ -14,7 +14,8 @@ from remind.data.world_clips import make_world_clip
 from remind.errors import CheckpointError, InputError
 from remind.frame_graph import Interruption, Schedule, frames_of_chunk
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
-from remind.inference.rollout import Glance, Sampler
+from remind.inference.rollout import Glance
+from remind.inference.samplers import Sampler
 from remind.models.checkpoint import save_checkpoint
 from remind.models.codec import LinearCodec
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from remind.errors import InputError
-from remind.inference.rollout import Conditions, Glance, Sampler, chunk_noise, rollout
+from remind.inference.rollout import Conditions, Glance, chunk_noise, rollout
+from remind.inference.samplers import Sampler
 from remind.models.attention import ChunkMask
 from remind.models.dit import CausalVideoDiT
 

@@ -22,7 +22,7 @@ from remind.evaluation.layout_glances import LayoutGlances
 from remind.evaluation.training_pictures import Picture, importance_heatmap, recovery_strip
 from remind.evaluation.world_benchmark import CaseScore, is_eligible, score_video
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
-from remind.inference.rollout import Sampler
+from remind.inference.samplers import Sampler
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
 from remind.validation import Validation, in_eval_mode

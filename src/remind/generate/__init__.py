@@ -21,7 +21,7 @@ from remind.data.video_io import check_writable, decode, probe, read_clip, write
 from remind.errors import InputError
 from remind.frame_graph import InterruptionKind, frames_of_chunk
 from remind.inference.pipeline import RecoveryTask, RemindPipeline
-from remind.inference.rollout import Sampler
+from remind.inference.samplers import Sampler
 
 FPS = 16
 MIN_SHOWN_PX = 256

@@ -16,7 +16,8 @@ from torch import Tensor
 from remind.clip import Clip
 from remind.errors import CheckpointError, InputError
 from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Schedule
-from remind.inference.rollout import Conditions, Glance, KnockOut, Sampler, rollout
+from remind.inference.rollout import Conditions, Glance, KnockOut, rollout
+from remind.inference.samplers import Sampler
 from remind.models.camera_conditions import camera_conditions
 from remind.models.checkpoint import load_run
 from remind.models.codec import LinearCodec

@@ -14,24 +14,12 @@ from torch import Tensor
 from remind.errors import InputError
 from remind.flow import euler_step, sampling_sigmas
 from remind.frame_graph import LATENTS_PER_CHUNK, Role
+from remind.inference.samplers import Sampler
 from remind.models.cross_attention import PromptContext
 from remind.models.dit import CausalVideoDiT
 from remind.models.kv_cache import CacheEntry, StreamingKVCache, grid_of
 
 KnockOut = Literal["direct", "rebuild"]
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How a chunk is denoised: explicit Euler steps along the flow.
-
-    Args:
-        steps: model passes per chunk, before the one that writes the cache.
-        shift: moves the noise levels towards 1; see `flow.shift_sigma`.
-    """
-
-    steps: int = 4
-    shift: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ def rollout(
     prefix: Float[Tensor, "b p c h w"],
     conditions: Conditions,
     *,
-    sampler: Sampler = Sampler(),
+    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
     first_frame: Float[Tensor, "b 1 c h w"] | None = None,
     knocked_out: Sequence[int] = (),
     knock_out: KnockOut = "rebuild",
