@@ -213,6 +213,7 @@ class Retrieve:
     chunks: int = 4
     recent: int = 1
     recalls: ClassVar[bool] = True
+    needs_importance: ClassVar[bool] = True  # asks the engine to measure it
 
     def __post_init__(self) -> None:
         _check_count("retrieval from memory", self.chunks)

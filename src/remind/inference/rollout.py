@@ -11,6 +11,7 @@ result is that of separate passes, and matrix products of twice the rows run nea
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -120,6 +121,12 @@ class Rollout:
             raise InputError("a pass runs over at least one chunk", got=chunks_per_pass)
         if not 0 <= context_noise < 1:
             raise InputError("context noise is a noise level", got=context_noise, expected="0 <= sigma < 1")
+        if not math.isfinite(guidance):
+            raise InputError("guidance is a finite number", got=guidance, expected="e.g. 5.0; 1 = none")
+        rows, columns = model.config.patch_hw
+        if min(latent_hw) < 1 or latent_hw[0] % rows or latent_hw[1] % columns:
+            raise InputError("latent size does not split into patches", got=tuple(latent_hw),
+                             expected=f"multiples of {model.config.patch_hw}")
         if first_position < 0 or horizon < 1:
             raise InputError("a rollout starts at a time >= 0 and expects at least one chunk",
                              got=f"first_position={first_position}, horizon={horizon}")
@@ -237,7 +244,7 @@ class Rollout:
     ) -> Float[Tensor, "b 3 c h w"]:
         """Make the next chunk.
 
-        If this raises, the chunk does not exist and can be asked for again.
+        If this raises, the chunk does not exist and can be asked for again, with equal results up to rounding.
 
         Args:
             first_frame: image-to-video: the first latent frame of chunk 0, kept exactly as it is.
@@ -344,7 +351,7 @@ class Rollout:
         """A chunk with its time and its conditions on the CPU, after a look whether they belong to this rollout."""
         if (asked.negative is None) != (self.guidance == 1):
             raise InputError("a negative prompt goes with guidance, and only with it",
-                             got=f"guidance={self.guidance}, negative {'' if asked.negative is None else 'given'}",
+                             got=f"guidance {self.guidance}, {'no' if asked.negative is None else 'a'} negative prompt",
                              fix="give every chunk of a guided rollout a negative prompt, be it that of no words")
         some = self.past[0].conditions if self.memory.past else asked
         like = {"text": some.text.shape, "negative": some.text.shape, "cameras": (self.batch, LATENTS_PER_CHUNK, 14),
