@@ -20,6 +20,7 @@ from torch import Tensor
 from remind.data.mixture import Mixture
 from remind.errors import InputError
 from remind.models.config import DiTConfig
+from remind.models.devices import GPUS, Device, find_device
 from remind.models.dit import CausalVideoDiT
 from remind.models.flop_count import count_flops
 from remind.models.memory import LiveBytes
@@ -28,7 +29,6 @@ from remind.recipes import recipe
 from remind.training.batches import noise_of, plans_of_step
 from remind.training.config import Execution, StepOptions, TrainConfig
 from remind.training.curriculum import Curriculum
-from remind.training.devices import GPUS, Device, find_device
 from remind.training.distributed import Ranks
 from remind.training.estimate import Estimate, estimate
 from remind.training.example_plans import PlanShape, example_plans, regime_shares

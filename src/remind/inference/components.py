@@ -144,11 +144,12 @@ def load_components(
     dtype = placement.weights_dtype  # before anything large is read
     codec: VideoCodec = LinearCodec.load() if found.base is None else WanVAE.from_pretrained(found.base)
     _check_codec(found, codec)
+    placement.put(codec)  # one after the other, so that main memory holds one at a time
     model, config = _load_model(found, dtype)
     check_shape(model.config, found.hw)
+    placement.put(model)
     text = _load_text(found, model.config, dtype)
-    for component in (model, codec, text):
-        placement.put(component)
+    placement.put(text)
     licence = checkpoint_licence(found.path)
     if found.base is not None:
         logger.info("%s: licence: %s", found.base, checkpoint_licence(found.base))

@@ -79,10 +79,14 @@ class Placement:
     @cached_property
     def weights_dtype(self) -> torch.dtype:
         """Of transformer and text encoder."""
-        if self.dtype is None:
-            return torch.bfloat16 if self.target.type == "cuda" else torch.float32
         if self.dtype == "bf16" and self.target.type == "cpu":
             logger.warning("bf16 on a CPU saves memory and costs time: few processors multiply it in hardware")
+        return self.dtype_on(self.target.type)
+
+    def dtype_on(self, kind: str) -> torch.dtype:
+        """The same on a kind of device that need not be here."""
+        if self.dtype is None:
+            return torch.bfloat16 if kind == "cuda" else torch.float32
         return _DTYPES[self.dtype]
 
     def waits(self, part: Part) -> bool:

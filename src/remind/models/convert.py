@@ -55,6 +55,33 @@ def load_checkpoint(
             keys missing, unexpected or of another shape, all named.
     """
     path = Path(path)
+    config, tensors = _resolved(path, config, weights, keep_extra_channels)
+    expected = expected_shapes(config)
+    new = _new_names(config, tensors)
+    check_fit({name: shape for name, shape in expected.items() if name not in new},
+              {name: tensor.shape for name, tensor in tensors.items()},
+              fix="pass the config that these weights were trained with")
+
+    state = {name: _read(name, tensors[name], dtype) for name in expected if name in tensors}
+    fresh = new_parameters(config, state)
+    if fresh:
+        logger.info("%s: not in the file, at their initial values: %s", path, sorted(fresh))
+    return config, state | fresh
+
+
+def checkpoint_config(path: str | Path) -> DiTConfig:
+    """The shape of the model that `load_checkpoint` would make of a checkpoint, without reading weights.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`, but for weights that do not fit their own config.
+    """
+    return _resolved(Path(path), None, None, False)[0]
+
+
+def _resolved(
+    path: Path, config: DiTConfig | None, weights: Weights | None, keep_extra_channels: bool
+) -> tuple[DiTConfig, dict[str, StoredTensor]]:
+    """A checkpoint's config and its tensors under our names, unread. Arguments as `load_checkpoint`."""
     stored = open_checkpoint(path, weights)
     logger.info("%s: licence: %s", path, checkpoint_licence(path))
     tensors = _under_our_names(stored.tensors)
@@ -73,18 +100,7 @@ def load_checkpoint(
                                          lambda: patches.read()[:, :WAN_CHANNELS].contiguous())
         if stated is not None and stated.get("in_channels") == INSPATIO_CHANNELS:
             stated = {**stated, "in_channels": WAN_CHANNELS}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    config = resolve_config(config, stated, shapes)
-    expected = expected_shapes(config)
-    new = _new_names(config, tensors)
-    check_fit({name: shape for name, shape in expected.items() if name not in new}, shapes,
-              fix="pass the config that these weights were trained with")
-
-    state = {name: _read(name, tensors[name], dtype) for name in expected if name in tensors}
-    fresh = new_parameters(config, state)
-    if fresh:
-        logger.info("%s: not in the file, at their initial values: %s", path, sorted(fresh))
-    return config, state | fresh
+    return resolve_config(config, stated, {name: tensor.shape for name, tensor in tensors.items()}), tensors
 
 
 def expected_shapes(config: DiTConfig) -> dict[str, tuple[int, ...]]:

@@ -65,9 +65,8 @@ class WanVAE:
             raise InputError("tiles of this size do not split into latents", got=tile_px, expected="a multiple of 32")
         self.module, self.config, self.tile_px = module, config, tile_px
         self.dtype = next(module.parameters()).dtype
-        self._mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]
-        self._std = torch.tensor(std, dtype=torch.float32)[:, None, None]
-        self.to(self.device)
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device)[:, None, None]
+        self._std = torch.tensor(std, dtype=torch.float32, device=self.device)[:, None, None]
 
     @staticmethod
     def from_pretrained(folder: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from remind.errors import InputError
 from remind.frame_graph import LATENTS_PER_CHUNK
+from remind.models.devices import GPUS, Device, find_device
 from remind.training.batches import check_split
 from remind.training.config import TrainConfig
-from remind.training.devices import GPUS, Device, find_device
 from remind.training.distributed import check_world
 from remind.training.example_plans import RegimePlans, example_plans
 from remind.training.model_flops import Work, optimizer_work, pass_work

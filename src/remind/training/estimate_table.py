@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from remind.models.amounts import number_text as _number
+from remind.models.amounts import seconds_text as _seconds
+from remind.models.amounts import size_text as _size
 from remind.training.estimate import RANKS_PER_NODE, Estimate, Time
 from remind.training.training_memory import MOMENTS
 
@@ -116,24 +119,6 @@ def _say_fit(found: Estimate, console: Console) -> None:
         console.print("None of recomputation, smaller passes, sequence parallelism and four times the ranks would do.")
     for remedy in found.remedies:
         console.print(f"  {remedy.change}: {_size(remedy.memory_bytes)}")
-
-
-def _size(num_bytes: float) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.1f} {unit}"
-    return f"{num_bytes / 1e3:.1f} kB" if num_bytes else "nothing"
-
-
-def _number(number: float) -> str:
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:,.2f} {unit}"
-    return f"{number:.0f}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
 
 
 def _hours(time: Time) -> str:
