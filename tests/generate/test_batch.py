@@ -77,7 +77,7 @@ def test_a_request_has_the_options_of_the_command_line(tmp_path: Path) -> None:
         ('{"id": "a", "seed": NaN}', "line 1: not JSON; got NaN is no number"),
         ("[" * 5000, "line 1: not JSON"),
         ("3", "line 1: not an object; got int"),
-        ("x" * (2**20 + 1), "line 1 is too long; got more than 1048576 bytes; expected one request a line"),
+        ("x" * (2**20 + 1), "line 1 is too long; got over 1048576 bytes; expected one request a line"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -216,7 +216,7 @@ def test_ray_workers_make_the_same_files(tmp_path: Path) -> None:
     try:
         report = run_batch(read(there), partial(build, True), there.parent / "out", engine="ray", workers=2)
         with pytest.raises(InputError, match="no pipeline here"):
-            run_batch(read(there), build_fails, there.parent / "out", engine="ray", workers=2)
+            run_batch(read(there), build_fails, there.parent / "out", engine="ray")
     finally:
         ray.shutdown()
     assert sorted(one.id for one in report.failed) == ["bad", "dies"]

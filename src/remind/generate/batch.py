@@ -164,8 +164,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             while line := file.readline(_MAX_LINE_BYTES + 1):
                 number += 1
                 if len(line) > _MAX_LINE_BYTES:
-                    limit = f"more than {_MAX_LINE_BYTES} bytes"
-                    raise InputError(f"{path.name}: line {number} is too long", got=limit, expected="one request a line")
+                    raise InputError(f"{path.name}: line {number} is too long", got=f"over {_MAX_LINE_BYTES} bytes",
+                                     expected="one request a line")  # fmt: skip
                 if line.strip():
                     count += 1
                     if count > MAX_ITEMS:
