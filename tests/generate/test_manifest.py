@@ -135,7 +135,8 @@ def test_hostile_manifests(tmp_path: Path, change: Callable[[dict[str, Any]], ob
 @pytest.mark.parametrize(
     ("data", "says"),
     [(b"\xff\xfe\0", "not a manifest"), (b"{", "not a manifest"), (b"[" * 100_000, "not a manifest"),
-     (b"", "not a manifest"), (b"[1]", "another version"), (b"null", "another version"), (b'{"format": 1e999}', "another version"),
+     (b"", "not a manifest"), (b"[1]", "another version"), (b"null", "another version"),
+     (b'{"format": 1e999}', "another version"),
      (b" " * (2**24 + 1), "too large; got more than 16777216 bytes; expected at most 16777216")],
 )  # fmt: skip
 def test_what_is_no_manifest(tmp_path: Path, data: bytes, says: str) -> None:

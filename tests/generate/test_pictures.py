@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from remind.errors import InputError
 from remind.generate.inputs import read_picture
@@ -244,6 +244,27 @@ def test_bad_pictures(tmp_path: Path, name: str, data: bytes, says: str) -> None
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=says):
         read_picture(tmp_path / name, (H, W))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO"])
+def test_damage_anywhere_is_an_error_of_ours_or_nothing(tmp_path: Path, kind: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    data = io.BytesIO()
+    PICTURE.save(data, kind)
+    random, whole = np.random.default_rng(5), data.getvalue()
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole[: random.integers(len(whole))] if random.random() < 0.3 else whole)
+        for _ in range(random.integers(1, 8)):
+            if damaged:
+                damaged[random.integers(min(len(damaged), 300))] = random.integers(256)
+        (tmp_path / "a").write_bytes(damaged)
+        try:
+            read(tmp_path / "a")
+        except InputError:
+            refused += 1
+    assert refused > 5
 
 
 def test_bad_paths_and_numbers(tmp_path: Path) -> None:
