@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
 from remind.cli_data import DATA_COMMANDS
+from remind.cli_generate import generate as run_generation
 from remind.cli_train import runs
 from remind.cli_train import train as run_training
 from remind.errors import RemindError
@@ -34,41 +35,8 @@ def demo(out: Path = Path("demo"), from_scratch: bool = False, clips: int = 66, 
     run_demo(out, from_scratch=from_scratch, num_clips=clips, seed=seed)
 
 
-def generate(
-    out: Path,
-    checkpoint: str = "nano",
-    video: Path | None = None,
-    image: Path | None = None,
-    interrupt: Literal["light_toggle", "occluder", "zoom"] = "light_toggle",
-    prompt: str = "",
-    start_s: float = 0.0,
-    steps: int = 4,
-    seed: int = 0,
-    compare: bool = False,
-) -> None:
-    """Continue a video through an interruption (V2V), or start from an image (I2V).
-
-    Writes an mp4 and, beside it, OUT.json with everything needed to make it again.
-
-    Args:
-        out: The mp4 to write.
-        checkpoint: A run folder, or nano, nano-base, nano-matched from the package.
-        video: Any video; 81 frames at 16 fps are taken from it and resized to the model's size.
-        image: A picture to start from instead.
-        interrupt: What happens to the view.
-        prompt: What is going on, e.g. "the tank fills with blue water slowly".
-        start_s: Where in the video to start, in seconds.
-        steps: Denoising steps per chunk.
-        seed: Of the interruption and of the noise.
-        compare: Put what was seen, and the real continuation of a video, beside the result.
-    """
-    from remind.generate import GenerateRequest
-    from remind.generate import generate as run
-
-    made = run(GenerateRequest(out=out, checkpoint=checkpoint, video=video, image=image, interrupt=interrupt,
-                               prompt=prompt, start_s=start_s, steps=steps, seed=seed, compare=compare))
-    print(f"wrote {out} ({' | '.join(made['columns'])}), generated from frame {made['first_generated_frame']}; "
-          f"chunks {made['graph']} (A anchor, x degraded, R recovery); how to make it again: {out}.json")
+def generate() -> None:
+    """Make a video that remembers, from words, a picture or a video: see `remind generate --help`."""
 
 
 def doctor() -> None:
@@ -115,6 +83,8 @@ def main() -> None:
         if arguments[:1] == ["data"]:
             tyro.extras.subcommand_cli_from_dict(DATA_COMMANDS, prog="remind data", args=arguments[1:] or ["--help"],
                                                  description="Build memory data from videos.")
+        elif arguments[:1] == ["generate"]:
+            run_generation(arguments[1:])
         elif arguments[:1] == ["train"]:
             run_training(arguments[1:], speaks=is_first_rank())
         else:

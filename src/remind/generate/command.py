@@ -39,10 +39,22 @@ class GenerateCommand:
         references: pictures or videos of what was there before.
         reference_gap: chunks from the first reference to the video.
         chunks: of the whole video, given ones included.
-        sampler, steps, shift, guidance, negative_prompt: how a chunk is denoised; None = the checkpoint's usual.
-        memory, memory_budget, memory_storage, memory_noise: what is remembered; the budget as `2GiB` or bytes.
+        sampler: how a chunk is denoised: explicit steps along the flow, Wan's multistep solver, or, for weights that
+            were distilled for it, prediction and fresh noise in turns. None = the checkpoint's usual.
+        steps: model passes per chunk; None = the checkpoint's usual.
+        shift: moves noise levels towards 1; None = the checkpoint's usual.
+        guidance: strength of classifier-free guidance; 1 = none, else twice the passes and twice the memory.
+        negative_prompt: what guidance leads away from.
+        memory: which chunks the next one may see: full, window:6, sink_window:1+5, anchors:2 or retrieve:4.
+        memory_budget: most bytes of keys and values at any moment, e.g. 2GiB or 500MB.
+        memory_storage: keep keys and values as they are, or as int8: a quarter of float32.
+        memory_noise: noise level at which chunks are remembered, 0..1.
         seed: of all noise and of the interruption.
-        device, dtype, offload: see `Placement`.
+        device: auto, cpu, cuda, cuda:1 or mps; auto takes a GPU where there is one.
+        dtype: of transformer and text encoder; None = bf16 on CUDA, fp32 elsewhere.
+        offload: parts that are on the device only while they are used.
+        keep_inputs: copy files that were given to the folder `inputs` beside the video, if they are not in its folder
+            already: the manifest then needs nothing else. Without, `--from` must be told to `--allow` their folder.
         png_frames: write OUT.frames/00000.png too.
         compare: show what was given and what really happened beside the result; with `video` and `interrupt`.
     """
@@ -77,6 +89,7 @@ class GenerateCommand:
     device: str = "auto"
     dtype: Precision | None = None
     offload: tuple[Offload, ...] = ()
+    keep_inputs: bool = True
     png_frames: bool = False
     compare: bool = False
 

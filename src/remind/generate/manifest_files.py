@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -53,6 +54,31 @@ def resolve_inside(folder: Path, name: str, *, allow: Iterable[Path] = ()) -> Pa
 def relative_to(folder: Path, path: Path) -> str:
     """How a manifest in `folder` names a file, wherever it lies; links are followed, as a reader will."""
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+
+
+def kept_input(folder: Path, path: Path, digest: str) -> str:
+    """The name by which a manifest in `folder` names an input: a file elsewhere is copied to FOLDER/inputs first, once
+    for all videos there, so that a video, its manifest and what it was made from can be moved and checked together.
+
+    Args:
+        digest: SHA-256 of the file.
+
+    Raises:
+        InputError: a place that cannot be written.
+    """
+    inside = path.resolve()
+    if inside.is_relative_to(folder.resolve()):
+        return relative_to(folder, path)
+    kept = folder / "inputs" / f"{digest[:16]}-{path.name}"
+    if not kept.is_file():
+        try:
+            kept.parent.mkdir(exist_ok=True)
+            with whole_file(kept) as partial:
+                shutil.copyfile(path, partial)
+        except OSError as error:
+            raise InputError("the input cannot be kept beside the video", got=f"{kept}: {error.strerror}",
+                             fix="free some space, or leave it where it is: --no-keep-inputs") from None  # fmt: skip
+    return relative_to(folder, kept)
 
 
 def checked_file(manifest: Path, item: NamedFile, *, allow: Iterable[Path] = ()) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -35,7 +35,7 @@ class ReadFile:
         start_s, hold: how it was read.
     """
 
-    kind: str
+    kind: Literal["image", "video", "reference"]
     path: Path
     given: Given
     start_s: float = 0.0
@@ -77,7 +77,7 @@ class Prepared:
     recipe: InterruptionRecipe | None = None
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> Literal["t2v", "i2v", "v2v"]:
         return "v2v" if self.video is not None else "i2v" if self.image is not None else "t2v"
 
     @property
@@ -130,7 +130,7 @@ def prepare(
         if command.chunks is None and recipe is None:
             most = 10**6  # all of it
         given = read_prefix(command.video, hw, max_frames=most, start_s=command.start_s, hold=command.hold)
-        main = (ReadFile("video", command.video, given, command.start_s, command.hold),)
+        main: tuple[ReadFile, ...] = (ReadFile("video", command.video, given, command.start_s, command.hold),)
         if recipe is None:
             num_chunks = command.chunks or chunk_of_frame(len(given.rgb) - 1) + 1 + num_chunks
         elif len(given.rgb) < most:

@@ -17,7 +17,7 @@ from remind.frame_graph import FrameGraph
 from remind.generate.command import GenerateCommand
 from remind.generate.inputs import FPS, file_sha256, read_picture, read_prefix
 from remind.generate.manifest import Machine, Manifest, MemoryLine, Output, Timings, differences
-from remind.generate.manifest_files import checked_file, read_cameras, relative_to, write_cameras
+from remind.generate.manifest_files import checked_file, kept_input, read_cameras, relative_to, write_cameras
 from remind.generate.outputs import VideoWriter, mp4_words, side_by_side
 from remind.generate.prepare import Prepared, ReadFile, arrange, prepare
 from remind.generate.request import (
@@ -83,7 +83,7 @@ def generate(command: GenerateCommand, pipeline: RemindPipeline | None = None, *
     for notice in ready.notices:
         say(notice)
     return _make(ready, made_by, command.out, began, watch=watch, png_frames=command.png_frames,
-                 compare=command.compare, item_sha256=item_sha256)  # fmt: skip
+                 keep_inputs=command.keep_inputs, compare=command.compare, item_sha256=item_sha256)  # fmt: skip
 
 
 def generate_again(
@@ -105,16 +105,15 @@ def generate_again(
     """
     began = time.perf_counter()
     then = Manifest.read(manifest, allow=allow)
-    if then.output.columns != ("generated",):
-        say("columns beside the video are not made again, only the video")
     asked = then.request
-    where = placement or Placement(device="auto", dtype=asked.dtype if asked.dtype in ("fp32", "bf16") else None)
+    where = placement or Placement(dtype="bf16" if asked.dtype == "bf16" else "fp32")
     pipeline = RemindPipeline.from_pretrained(
         checkpoint or asked.checkpoint.name, base=base or asked.checkpoint.base, placement=where, hw=asked.hw
     )
     then.check_checkpoint(pipeline.components.facts.source, pipeline.components.facts.checkpoint_hash)
     ready = _again(then, manifest, pipeline, allow)
-    now = _make(ready, pipeline, out, began, watch=watch, png_frames=png_frames, compare=False)
+    now = _make(ready, pipeline, out, began, watch=watch, png_frames=png_frames, keep_inputs=True,
+                compare=len(then.output.columns) > 1)  # fmt: skip
     if now.output.frame_digest == then.output.frame_digest:
         say("the same video, bit for bit")
     else:
@@ -151,7 +150,7 @@ def _again(then: Manifest, manifest: Path, pipeline: RemindPipeline, allow: Iter
 
 def _make(
     ready: Prepared, pipeline: RemindPipeline, out: Path, began: float, *, watch: Watcher | None, png_frames: bool,
-    compare: bool, item_sha256: str | None = None,
+    keep_inputs: bool, compare: bool, item_sha256: str | None = None,
 ) -> Manifest:  # fmt: skip
     """Generate, write the video as it grows, and then what tells how it was made."""
     facts = pipeline.components.facts
@@ -181,7 +180,7 @@ def _make(
         camera_file = CameraFile(path=name, sha256=digest, said=ready.camera_said)
     first_generated = 0 if ready.mode == "t2v" else 1 if ready.video is None else len(ready.video)
     manifest = Manifest(
-        request=request_of(ready, pipeline, out.parent, camera_file),
+        request=request_of(ready, pipeline, out.parent, camera_file, keep_inputs=keep_inputs),
         machine=machine_of(pipeline),
         timings=Timings(first_frame_s=first_s or 0.0, chunks_s=tuple(seconds), total_s=time.perf_counter() - began),
         output=Output(path=out.name, sha256=file_sha256(out), frame_digest=writer.digest, num_frames=writer.num_frames,
@@ -198,13 +197,19 @@ def _make(
     return manifest
 
 
-def request_of(ready: Prepared, pipeline: RemindPipeline, folder: Path, cameras: CameraFile | None) -> Request:
+def request_of(
+    ready: Prepared, pipeline: RemindPipeline, folder: Path, cameras: CameraFile | None, *, keep_inputs: bool
+) -> Request:
     """What decided a video, for its manifest; paths relative to the manifest's folder."""
     facts, options = pipeline.components.facts, ready.options
+
+    def name_of(file: ReadFile) -> str:
+        return kept_input(folder, file.path, file.given.sha256) if keep_inputs else relative_to(folder, file.path)
+
     return Request(
         mode=ready.mode,
         inputs=tuple(
-            InputFile(kind=file.kind, path=relative_to(folder, file.path), sha256=file.given.sha256,
+            InputFile(kind=file.kind, path=name_of(file), sha256=file.given.sha256,
                       start_s=file.start_s, num_frames=len(file.given.rgb), hold=file.hold,
                       adaptations=file.given.notices)
             for file in ready.files

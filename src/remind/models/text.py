@@ -21,6 +21,11 @@ class TextEncoder(Protocol):
     dim: int
     text_len: int
 
+    @property
+    def digest(self) -> str:
+        """Hash of all that decides the embeddings."""
+        ...
+
     def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "b s d"]: ...
 
 

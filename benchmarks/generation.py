@@ -1,0 +1,155 @@
+"""Long generation: seconds and memory per chunk by memory policy, drift, int8, latency, and recomputation.
+
+    python benchmarks/generation.py --out benchmarks/results/generation.json
+
+*Speed* is that of a model of random weights at a fixed small shape (width 384, 8 layers, 100 tokens per latent frame),
+which knows no difference between policies but what each lets it see. *Drift* and *state progress* are nano's, on held-out
+world scenes. Recomputation runs every pass over the whole video so far, as a model without a cache must.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from remind.demo import TEST_SEEDS, choose_clips
+from remind.evaluation.calibration import Calibration
+from remind.evaluation.case_meter import CaseMeter
+from remind.evaluation.world_benchmark import is_eligible, motion_of, score_video
+from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, frames_of_chunk
+from remind.inference.memory_policy import memory_policy
+from remind.inference.past import ChunkConditions
+from remind.inference.pipeline import RemindPipeline
+from remind.inference.rollout import Rollout
+from remind.inference.samplers import Sampler
+from remind.models import CausalVideoDiT, DiTConfig
+from remind.models.codec import psnr_db
+from remind.models.kv_cache import Storage
+from remind.prompt_schedule import PromptSchedule
+from remind.training.machine import git_commit, machine_facts
+from remind.world.scenes import sample_scene
+from remind.world.state_meter import background_mask
+
+CONFIG = DiTConfig(dim=384, ffn_dim=1536, num_heads=6, num_layers=8, freq_dim=256, text_dim=64, text_len=24,
+                   camera_mode="none")  # fmt: skip
+LATENT_HW = (20, 20)
+POLICIES = ("full", "window:6", "sink_window:1+5", "anchors:2", "retrieve:4")
+PARTS = 8
+
+
+def asked(chunk: int) -> ChunkConditions:
+    """Text of no meaning, and the first two chunks as anchors."""
+    return ChunkConditions(torch.zeros(1, CONFIG.text_len, CONFIG.text_dim), role="anchor" if chunk < 2 else "clean")
+
+
+def by_policy(model: CausalVideoDiT, name: str, chunks: int, storage: Storage = "float") -> dict[str, Any]:
+    """Seconds per chunk over the first, second, ... eighth of a rollout, and bytes at its end."""
+    rollout = Rollout(model, batch=1, latent_hw=LATENT_HW, seeds=[0], sampler=Sampler(), policy=memory_policy(name),
+                      storage=storage)  # fmt: skip
+    seconds = []
+    for chunk in range(chunks):
+        start = time.perf_counter()
+        rollout.generate(asked(chunk))
+        if chunk == 1:
+            for k in (0, 1):
+                rollout.protect(k)
+        seconds.append(time.perf_counter() - start)
+    size = chunks // PARTS
+    parts = [round(statistics.median(seconds[i * size : (i + 1) * size]), 4) for i in range(PARTS)]
+    return {"seconds_per_chunk": parts, "first_chunk_s": round(seconds[0], 4),
+            "remembered": len(rollout.memory.resident), "cache_mib": round(rollout.cache_nbytes / 2**20, 2),
+            "kept_latents_mib": round(rollout.latents_nbytes / 2**20, 2)}  # fmt: skip
+
+
+@torch.no_grad()
+def recomputed(model: CausalVideoDiT, chunks: int) -> float:
+    """Seconds of a rollout in which every pass runs over the whole video so far."""
+    latents = torch.zeros(1, 0, CONFIG.in_channels, *LATENT_HW)
+    start = time.perf_counter()
+    for chunk in range(chunks):
+        x = torch.randn(1, LATENTS_PER_CHUNK, CONFIG.in_channels, *LATENT_HW)
+        for _ in range(Sampler().steps):
+            whole = torch.cat([latents, x], 1)
+            t = whole.shape[1]
+            model(whole, torch.full((1, t), 0.5), torch.arange(t).float()[None], asked(chunk).text)
+        latents = torch.cat([latents, x], 1)
+    return time.perf_counter() - start
+
+
+def cached(model: CausalVideoDiT, chunks: int) -> float:
+    rollout = Rollout(model, batch=1, latent_hw=LATENT_HW, seeds=[0], sampler=Sampler())
+    start = time.perf_counter()
+    for chunk in range(chunks):
+        rollout.generate(asked(chunk))
+    return time.perf_counter() - start
+
+
+def drift(pipe: RemindPipeline, policy: str, clips: int, chunks: int) -> list[float]:
+    """Mean PSNR, dB, of the background against the truth, chunk by chunk; two chunks given, nothing interrupted."""
+    rows: list[list[float]] = []
+    spans = [frames_of_chunk(chunk) for chunk in range(2, chunks)]
+    for seed in range(clips):
+        scene = sample_scene(TEST_SEEDS.start + seed, num_frames=spans[-1].stop, hw=pipe.hw)
+        truth = scene.render_rgb(scene.states, scene.cameras)
+        still = background_mask(scene)
+        made = pipe(scene.caption, video=truth[: spans[0].start], num_chunks=chunks, memory=policy,
+                    cameras=scene.cameras, seed=seed).frames  # fmt: skip
+        parts = [slice(span.start, span.stop) for span in spans]
+        rows.append([psnr_db(made[part][still[part]], truth[part][still[part]]) for part in parts])
+    return [round(statistics.mean(column), 2) for column in zip(*rows, strict=True)]
+
+
+def progress_of(pipe: RemindPipeline, storage: Storage, clips: int) -> dict[str, Any]:
+    """State progress of nano on interrupted held-out clips, and the cache at the end of one."""
+    calibration = Calibration.load(Path(str(resources.files("remind") / "assets" / f"calibration-{pipe.hw[0]}.json")))
+    found: list[float] = []
+    nbytes = 0
+    for number, clip in enumerate(choose_clips(clips, pipe.hw)):
+        case = clip.render()
+        if not is_eligible(case) or motion_of(case) != "ramp":
+            continue
+        graph = FrameGraph(case.schedule)
+        assert graph.frontier is not None
+        given = frames_of_chunk(graph.frontier).start
+        made = pipe(PromptSchedule.of_interruption(case.clean.caption, case.schedule), seed=number,
+                    video=case.degraded.rgb[:given], num_chunks=graph.num_chunks, schedule=case.schedule,
+                    cameras=case.degraded.cameras, memory_storage=storage)  # fmt: skip
+        nbytes = sum(row.nbytes for row in made.memory)
+        progress = score_video(case, made.frames, CaseMeter(case), calibration).progress
+        if progress is not None:
+            found.append(progress)
+    return {"clips": len(found), "state_progress": round(statistics.mean(found), 4),
+            "median": round(statistics.median(found), 4), "cache_kib": round(nbytes / 1024, 1)}  # fmt: skip
+
+
+def main(
+    out: Path | None = None, chunks: int = 64, clips: int = 66, drift_clips: int = 12, drift_chunks: int = 27
+) -> None:
+    torch.manual_seed(0)
+    model = CausalVideoDiT(CONFIG).eval()
+    by_policy(model, "window:6", PARTS)  # warm
+    result: dict[str, Any] = {
+        "machine": machine_facts(), "commit": git_commit(), "shape": CONFIG.to_json(), "chunks": chunks,
+        "policies": {name: by_policy(model, name, chunks) for name in POLICIES},
+        "int8": {name: by_policy(model, name, chunks, "int8") for name in ("full", "window:6")},
+        "recomputation": {"chunks": 7, "cached_s": cached(model, 7), "recomputed_s": recomputed(model, 7)},
+    }  # fmt: skip
+    print(json.dumps(result, indent=1))
+    pipe = RemindPipeline.from_pretrained("nano")
+    result["nano_float"], result["nano_int8"] = (progress_of(pipe, storage, clips) for storage in ("float", "int8"))
+    result["drift_psnr_db"] = {name: drift(pipe, name, drift_clips, drift_chunks) for name in POLICIES}
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out is not None:
+        out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,117 @@
+"""`remind generate ...`: one video, the same one again, or many.
+
+Every field of `GenerateCommand` is an option. What loads torch is imported inside the functions: `main` sets what torch
+reads when it loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from remind.errors import InputError
+
+if TYPE_CHECKING:
+    from remind.generate.arguments import GenerateArguments
+
+EXAMPLES = """\
+Make a video that remembers: from words, from a picture, or from a video that is continued.
+
+  remind generate --image room.png --prompt "a tank fills" --camera "right-10, left-11" --out room.mp4
+  remind generate --video cup.mp4 --interrupt light_toggle --prompt "a cup fills" --compare --out cup.mp4
+  remind generate --image room.png --schedule lights.txt --chunks 20 --memory retrieve:4 --out long.mp4
+  remind generate --from cup.mp4.json --out again.mp4
+  remind generate --batch requests.jsonl --out videos
+
+Beside OUT stand OUT.json, with all that is needed to make it again, and OUT.cameras.npz if cameras were known.
+"""
+
+
+def generate(arguments: Sequence[str], *, prog: str = "remind generate") -> None:
+    """What `remind generate` with these arguments does.
+
+    Raises:
+        RemindError: whatever a user can mend.
+    """
+    from remind.generate.arguments import GenerateArguments
+
+    asked = tyro.cli(GenerateArguments, prog=prog, args=list(arguments) or ["--help"], description=EXAMPLES)
+    if asked.from_ is not None and asked.batch is not None:
+        raise InputError("give a manifest or a batch, not both")
+    if asked.batch is not None:
+        _batch(asked)
+    elif asked.from_ is not None:
+        _again(asked)
+    elif asked.dry_run or asked.plan_picture is not None:
+        _dry_run(asked)
+    else:
+        _one(asked)
+
+
+def _one(asked: GenerateArguments) -> None:
+    from rich.console import Console
+
+    from remind.generate.run import generate as run
+
+    console = Console(stderr=True)
+    with _chunk_bar(console) as watch:
+        manifest = run(asked, watch=watch, say=lambda text: console.print(f"note: {text}", markup=False))
+    print(_told(manifest, asked.out))
+
+
+def _again(asked: GenerateArguments) -> None:
+    from rich.console import Console
+
+    from remind.generate.run import generate_again
+
+    assert asked.from_ is not None
+    strange = asked.changed_beside("out", "from_", "checkpoint", "base", "device", "dtype", "offload", "allow",
+                                   "png_frames")  # fmt: skip
+    if strange:
+        raise InputError("a manifest says by itself what to generate", got=", ".join(strange),
+                         fix="leave these out, or generate without --from")  # fmt: skip
+    console = Console(stderr=True)
+    checkpoint = asked.checkpoint if asked.changed("checkpoint") else None
+    placed = asked.placement if asked.changed("device") or asked.changed("dtype") or asked.offload else None
+    with _chunk_bar(console) as watch:
+        manifest = generate_again(
+            asked.from_, asked.out, checkpoint=checkpoint, base=asked.base, placement=placed, allow=asked.allow,
+            watch=watch, say=print, png_frames=asked.png_frames,
+        )  # fmt: skip
+    print(_told(manifest, asked.out))
+
+
+def _told(manifest: Any, out: Path) -> str:
+    output, request, timings = manifest.output, manifest.request, manifest.timings
+    columns = " | ".join(output.columns)
+    roles = f"; chunks {request.roles} (A anchor, x degraded, R recovery)" if request.roles else ""
+    return (f"wrote {out} ({columns}), generated from frame {output.first_generated_frame} of {output.num_frames}"
+            f"{roles}; first frame after {timings.first_frame_s:.1f} s, {timings.total_s:.1f} s in all; "
+            f"how to make it again: {out}.json")  # fmt: skip
+
+
+class _chunk_bar:
+    """A bar over the chunks of one video, with the time that is left."""
+
+    def __init__(self, console: Any):
+        from remind.training.progress import progress_bar
+
+        self._bar = progress_bar("generating", console)
+
+    def __enter__(self) -> Any:
+        opened: list[Any] = []  # with the first chunk: what is wrong with the request is said without a bar
+
+        def watch(made: Any, total: int) -> None:
+            if not opened:
+                opened.extend(self._bar.__enter__())
+            bar, task = opened
+            bar.update(task, total=total, completed=made.chunk + 1,
+                       note=f"remembers {len(made.session.memory.resident)} chunks")  # fmt: skip
+
+        return watch
+
+    def __exit__(self, *problem: object) -> None:
+        self._bar.__exit__(*problem)
