@@ -3,8 +3,8 @@
     python benchmarks/generation.py --out benchmarks/results/generation.json
 
 *Speed* is that of a model of random weights at a fixed small shape (width 384, 8 layers, 100 tokens per latent frame),
-which knows no difference between policies but what each lets it see. *Drift* and *state progress* are nano's, on held-out
-world scenes. Recomputation runs every pass over the whole video so far, as a model without a cache must.
+which knows no difference between policies but what each lets it see. *Drift* and *state progress* are nano's, on
+held-out world scenes. Recomputation runs every pass over the whole video so far, as a model without a cache must.
 """
 
 from __future__ import annotations

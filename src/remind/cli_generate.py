@@ -6,7 +6,9 @@ reads when it loads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,3 +117,38 @@ class _chunk_bar:
 
     def __exit__(self, *problem: object) -> None:
         self._bar.__exit__(*problem)
+
+
+def _batch(asked: GenerateArguments) -> None:
+    import torch
+    from rich.console import Console
+
+    from remind.generate.batch import read_batch
+    from remind.generate.batch_commands import ALLOWED, BatchMaker, shared_of
+    from remind.generate.batch_run import run_batch
+
+    assert asked.batch is not None
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    shared = shared_of(asked, asked.out)
+    gpus = torch.cuda.device_count()
+    if world_size > 1 and shared.device == "auto" and gpus:
+        shared = replace(shared, device=f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}")
+    maker = BatchMaker(shared)
+    items = read_batch(asked.batch, asked.out, allowed=ALLOWED, allow=asked.allow)
+    on_gpus = asked.engine == "ray" and gpus > 0 and shared.device in ("auto", "cuda")
+    report = run_batch(
+        items, maker, asked.out, context=maker.context(), rank=rank, world_size=world_size, engine=asked.engine,
+        workers=asked.ray_workers or (gpus if on_gpus else max(1, (os.cpu_count() or 2) // 2)),
+        gpus_per_worker=1.0 if on_gpus else 0.0, console=Console(stderr=True) if rank == 0 else None,
+    )  # fmt: skip
+    print(f"rank {rank}: {report}" if world_size > 1 else str(report))
+    if report.exit_code:
+        raise SystemExit(report.exit_code)
+
+
+def _dry_run(asked: GenerateArguments) -> None:
+    from rich.console import Console
+
+    from remind.generate.dry_run import dry_run
+
+    dry_run(asked, Console(), picture=asked.plan_picture)

@@ -36,7 +36,7 @@ class GenerateCommand:
         camera_fit: what to do with a camera path of another length.
         fov_deg: horizontal field of view where the path has no lens.
         allow_camera_jumps: take a path that jumps.
-        references: pictures or videos of what was there before.
+        reference: pictures or videos of what was there before; each is remembered as a clean chunk.
         reference_gap: chunks from the first reference to the video.
         chunks: of the whole video, given ones included.
         sampler: how a chunk is denoised: explicit steps along the flow, Wan's multistep solver, or, for weights that
@@ -73,7 +73,7 @@ class GenerateCommand:
     camera_fit: Fit | None = None
     fov_deg: float | None = None
     allow_camera_jumps: bool = False
-    references: tuple[Path, ...] = ()
+    reference: tuple[Path, ...] = ()
     reference_gap: int | None = None
     chunks: int | None = None
     sampler: SamplerKind | None = None

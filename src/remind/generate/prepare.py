@@ -116,7 +116,7 @@ def prepare(
     Raises:
         InputError, VideoError, CameraError: a file that cannot be read, or numbers that do not fit together.
     """
-    references = tuple(_reference(path, hw) for path in command.references)
+    references = tuple(_reference(path, hw) for path in command.reference)
     num_chunks = command.chunks or chunk_of_frame(usual_frames - 1) + 1
     recipe = None
     if command.interrupt is not None:

@@ -28,8 +28,8 @@ from remind.generate.request import (
     Request,
     SamplerFacts,
 )
-from remind.inference.options import GenerationOptions
-from remind.inference.pipeline import HowToGenerate, MadeChunk, RemindPipeline
+from remind.inference.options import GenerationOptions, HowToGenerate, generation_options
+from remind.inference.pipeline import MadeChunk, RemindPipeline
 from remind.inference.placement import Placement
 from remind.inference.samplers import Sampler
 from remind.prompt_schedule import WHOLE, PromptSchedule
@@ -43,8 +43,8 @@ def load_pipeline(command: GenerateCommand) -> RemindPipeline:
     return RemindPipeline.from_pretrained(command.checkpoint, base=command.base, placement=command.placement)
 
 
-def options_of(command: GenerateCommand, pipeline: RemindPipeline) -> GenerationOptions:
-    """How a command's video is generated, the checkpoint's usual where it says nothing.
+def options_of(command: GenerateCommand, *, wan: bool) -> GenerationOptions:
+    """How a command's video is generated, the checkpoint's usual where it says nothing; see `generation_options`.
 
     Raises:
         InputError: a value out of its range.
@@ -60,7 +60,7 @@ def options_of(command: GenerateCommand, pipeline: RemindPipeline) -> Generation
         how["steps"] = command.steps
     if command.shift is not None:
         how["shift"] = command.shift
-    return pipeline.options(**how)
+    return generation_options(how, wan=wan)
 
 
 def generate(command: GenerateCommand, pipeline: RemindPipeline | None = None, *, watch: Watcher | None = None,
@@ -79,7 +79,8 @@ def generate(command: GenerateCommand, pipeline: RemindPipeline | None = None, *
     began = time.perf_counter()
     made_by = pipeline or load_pipeline(command)
     facts = made_by.components.facts
-    ready = prepare(command, options_of(command, made_by), hw=made_by.hw, usual_frames=facts.num_frames)
+    options = options_of(command, wan=facts.base is not None)
+    ready = prepare(command, options, hw=made_by.hw, usual_frames=facts.num_frames)
     for notice in ready.notices:
         say(notice)
     return _make(ready, made_by, command.out, began, watch=watch, png_frames=command.png_frames,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 from remind.errors import InputError
 from remind.inference.memory_policy import MemoryPolicy, memory_policy
-from remind.inference.samplers import Sampler
+from remind.inference.samplers import Sampler, SamplerKind
 from remind.models.kv_cache import Storage
+
+WAN_SAMPLER = Sampler(steps=50, shift=5.0, kind="unipc")
+"""What Wan's own pipeline does; weights that were distilled want `few_step` with four steps."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,44 @@ class GenerationOptions:
     @property
     def policy(self) -> MemoryPolicy:
         return memory_policy(self.memory) if isinstance(self.memory, str) else self.memory
+
+
+class HowToGenerate(TypedDict, total=False):
+    """Keyword arguments of a pipeline: those of `GenerationOptions` and `Sampler` under one roof."""
+
+    seed: int
+    sampler: Sampler | SamplerKind
+    steps: int
+    shift: float
+    guidance: float
+    negative_prompt: str
+    memory: MemoryPolicy | str
+    memory_budget: int | None
+    memory_storage: Storage
+    memory_noise: float
+    chunks_per_pass: int
+    measure_importance: bool
+
+
+def generation_options(how: HowToGenerate, *, wan: bool) -> GenerationOptions:
+    """What is asked for, on top of what is usual for a checkpoint.
+
+    Args:
+        wan: whether it goes with Wan's VAE; else with the embedded codec.
+
+    Raises:
+        InputError: a value out of its range, or a sampler whose steps or shift are said a second time.
+    """
+    asked = how.get("sampler")
+    usual = WAN_SAMPLER if wan else Sampler()
+    if asked == "few_step":
+        usual = replace(usual, steps=Sampler().steps)
+    if isinstance(asked, Sampler):
+        if "steps" in how or "shift" in how:
+            raise InputError("a sampler says its own steps and shift", got=asked, fix="change them in the sampler")
+        sampler = asked
+    else:
+        sampler = replace(usual, kind=asked or usual.kind, steps=how.get("steps", usual.steps),
+                          shift=how.get("shift", usual.shift))  # fmt: skip
+    rest = {name: value for name, value in how.items() if name not in ("sampler", "steps", "shift")}
+    return GenerationOptions(sampler=sampler, **rest)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -18,42 +18,21 @@ from remind.frame_graph import FrameGraph, Role, Schedule, frames_of_chunk
 from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, camera_path
 from remind.inference.components import SHIPPED, Components, load_components
 from remind.inference.glance import Glance
-from remind.inference.memory_policy import MemoryPolicy
-from remind.inference.options import GenerationOptions
+from remind.inference.options import GenerationOptions, HowToGenerate, generation_options
 from remind.inference.past import MemoryRow
 from remind.inference.placement import Placement
 from remind.inference.recovery import RecoveryTask, image_to_video, recover
 from remind.inference.rollout import KnockOut
-from remind.inference.samplers import Sampler, SamplerKind
+from remind.inference.samplers import Sampler
 from remind.inference.session import Session
 from remind.models.codec import LinearCodec
 from remind.models.dit import CausalVideoDiT
-from remind.models.kv_cache import Storage
 from remind.models.video_codec import VideoCodec
 from remind.prompt_schedule import PromptSchedule
 
 __all__ = ["SHIPPED", "Generation", "HowToGenerate", "MadeChunk", "RecoveryTask", "RemindPipeline"]
 
 DEFAULT_CHUNKS = 7
-WAN_SAMPLER = Sampler(steps=50, shift=5.0, kind="unipc")
-"""What Wan's own pipeline does; weights that were distilled want `few_step` with four steps."""
-
-
-class HowToGenerate(TypedDict, total=False):
-    """Options of `RemindPipeline`: those of `GenerationOptions` and `Sampler` under one roof."""
-
-    seed: int
-    sampler: Sampler | SamplerKind
-    steps: int
-    shift: float
-    guidance: float
-    negative_prompt: str
-    memory: MemoryPolicy | str
-    memory_budget: int | None
-    memory_storage: Storage
-    memory_noise: float
-    chunks_per_pass: int
-    measure_importance: bool
 
 
 class WhatToGenerate(TypedDict, total=False):
@@ -292,21 +271,7 @@ class RemindPipeline:
         Raises:
             InputError: a value out of its range.
         """
-        rest = {name: value for name, value in how.items() if name not in ("sampler", "steps", "shift")}
-        return GenerationOptions(sampler=self._sampler(how), **rest)  # type: ignore[arg-type]
-
-    def _sampler(self, how: HowToGenerate) -> Sampler:
-        """The one that is given, or the checkpoint's usual one with what is said of it changed."""
-        asked = how.get("sampler")
-        if isinstance(asked, Sampler):
-            if "steps" in how or "shift" in how:
-                raise InputError("a sampler says its own steps and shift", got=asked, fix="change them in the sampler")
-            return asked
-        usual = Sampler() if self.components.facts.base is None else WAN_SAMPLER
-        if asked == "few_step":
-            usual = replace(usual, steps=Sampler().steps)
-        return replace(usual, kind=asked or usual.kind, steps=how.get("steps", usual.steps),
-                       shift=how.get("shift", usual.shift))  # fmt: skip
+        return generation_options(how, wan=self.components.facts.base is not None)
 
     def _path(self, what: WhatToGenerate, num_chunks: int) -> Cameras | None:
         spec = what.get("cameras")
