@@ -209,6 +209,7 @@ def test_a_pipeline_that_cannot_be_built_ends_the_run(tmp_path: Path) -> None:
         run(path, workers=0)
 
 
+@pytest.mark.slow
 def test_ray_workers_make_the_same_files(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     requests = [*seeds(3), {"id": "bad", "fail": "input"}, {"id": "dies", "kill": True}, {"id": "last", "seed": 9}]
