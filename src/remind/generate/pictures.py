@@ -22,8 +22,8 @@ from remind.geometry import cover_crop
 # Formats that hold pixels themselves. Left out is what runs programs (EPS), and what any bytes may pass for (TGA).
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO")
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "CMYK": "CMYK"}
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError, MemoryError,
-           struct.error)  # what Pillow's decoders raise on damaged files: tests/generate/test_pictures.py tries many
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError,
+           MemoryError, struct.error)  # what Pillow's decoders raise on damaged files; a test tries many
 _DRAFT_GAP = 2  # JPEG decodes to no less than twice what is needed, so that the reduction leaves nothing to see
 _ORIENTATION = 0x0112
 _UPRIGHT = {
