@@ -64,8 +64,8 @@ def looks_hidden(rgb: UInt8[Tensor, "t h w 3"], *, clean: Looks | None = None) -
     Calibrated on world clips at 32 and 64 px, as rendered and through the codec. On 20 clips a kind of other seeds it
     found 99.1 % of the fully hidden frames of occluders and all of light toggles, cardboard, curtains and blinks; of
     clean frames it took at most 0.2 % for hidden, and none with `clean`. `tests/inference/test_roles.py` holds fewer
-    clips to bounds on these numbers, and prints them. It knows no other scenes: a bare wall looks covered, and so does a
-    nearly monochrome video unless `clean` says that it is like that.
+    clips to bounds on these numbers, and prints them. It knows no other scenes: a bare wall looks covered, and so does
+    a nearly monochrome video unless `clean` says that it is like that.
 
     Args:
         clean: of frames of the same video that are known to show something.
