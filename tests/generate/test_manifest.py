@@ -15,7 +15,7 @@ import torch
 from remind.errors import CheckpointError, InputError
 from remind.generate.inputs import file_sha256
 from remind.generate.manifest import Manifest, differences
-from remind.generate.manifest_files import checked_file, read_cameras, relative_to, resolve_inside, weights_sha256
+from remind.generate.manifest_files import checked_file, read_cameras, relative_to, resolve_inside
 from remind.generate.request import MemoryFacts, SamplerFacts
 from tests.generate.make_manifest import WEIGHTS, make_manifest, some_cameras
 
@@ -191,21 +191,6 @@ def test_another_checkpoint_is_named_with_the_one_that_made_it(tmp_path: Path) -
             r"expected nano \(sha256 abababababab...\). Fix: give the checkpoint")  # fmt: skip
     with pytest.raises(CheckpointError, match=says):
         manifest.check_checkpoint("runs/mine", "cd" * 32)
-
-
-def test_weights_have_one_hash_wherever_they_are(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "model.safetensors").write_bytes(b"weights")
-    (run / "config.json").write_text("{}")
-    one = weights_sha256(run)
-    assert one == weights_sha256(run / "model.safetensors")
-    (run / "model-2.safetensors").write_bytes(b"more")
-    assert weights_sha256(run) != one
-    (tmp_path / "empty").mkdir()
-    for nothing in ("empty", "nowhere"):
-        with pytest.raises(CheckpointError, match=r"no weights here; got .*; expected .*Fix: check the path"):
-            weights_sha256(tmp_path / nothing)
 
 
 def test_why_two_videos_may_differ(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def dry_run(command: GenerateCommand, console: Console, *, picture: Path | None 
         command.checkpoint, base=command.base, placement=command.placement, num_chunks=ready.num_chunks,
         given_chunks=chunk_of_frame(given - 1) + 1 if given else 0, first_frame=ready.image is not None,
         steps=options.sampler.steps, guidance=options.guidance, prompts=len(set(told)),
-        remembered=_most_remembered(options.policy, preview.roles), budget_bytes=options.memory_budget, storage=options.memory_storage,
-        chunks_per_pass=options.chunks_per_pass,
+        remembered=_most_remembered(options.policy, preview.roles), budget_bytes=options.memory_budget,
+        storage=options.memory_storage, chunks_per_pass=options.chunks_per_pass,
     )  # fmt: skip
     plan.render(console)
 

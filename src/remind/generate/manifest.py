@@ -153,7 +153,7 @@ class Manifest(Part):
 
         Args:
             name: of the checkpoint that is about to be used.
-            weights: its `weights_sha256`.
+            weights: its `checkpoint_hash`.
 
         Raises:
             CheckpointError: other weights; names both.

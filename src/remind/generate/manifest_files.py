@@ -15,12 +15,11 @@ import torch
 
 from remind.clip import Cameras
 from remind.data.npz import read_npz, write_npz
-from remind.errors import CheckpointError, InputError, RemindError
+from remind.errors import InputError, RemindError
 from remind.generate.inputs import file_sha256
 from remind.whole_file import whole_file
 
 _MAX_CAMERA_BYTES = 2**28
-_WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 
 
 @runtime_checkable
@@ -137,27 +136,6 @@ def read_cameras(manifest: Path, item: NamedFile, *, allow: Iterable[Path] = ())
                        torch.from_numpy(found["valid"]))  # fmt: skip
     except RemindError as error:
         raise InputError(f"{path.name}: not the cameras of a video", got=str(error), fix="restore the file") from None
-
-
-def weights_sha256(checkpoint: Path) -> str:
-    """Which weights a checkpoint holds, in hex, without loading them.
-
-    Args:
-        checkpoint: a file, or a folder. Of a folder the weights directly in it count; a single file gives its own hash,
-            so that it may be moved out of its folder.
-
-    Raises:
-        CheckpointError: no weights there.
-    """
-    if checkpoint.is_file():
-        return file_sha256(checkpoint)
-    files = sorted(path for path in checkpoint.glob("*") if path.suffix in _WEIGHTS and path.is_file())
-    if not files:
-        raise CheckpointError("there are no weights here", got=checkpoint, expected="a file or folder of weights",
-                              fix="check the path")  # fmt: skip
-    if len(files) == 1:
-        return file_sha256(files[0])
-    return canonical_sha256([[path.name, file_sha256(path)] for path in files])
 
 
 def canonical_sha256(value: object) -> str:

@@ -89,7 +89,7 @@ class CheckpointFacts(Part):
 
     Args:
         name: shipped name or path, as it was given.
-        sha256: of the weights, see `weights_sha256`.
+        sha256: of the weights, see `components.checkpoint_hash`.
         licence: on what terms they may be used.
         base: name or path of the pipeline that brought VAE and text encoder; None where the package has them.
         codec, text_encoder: their digests.
