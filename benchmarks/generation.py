@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 import torch
 import tyro
 
-from remind.demo import TEST_SEEDS, choose_clips
+from remind.data.world_clips import TEST_SEEDS, WorldClip, make_world_clip
+from remind.demo import choose_clips
 from remind.evaluation.calibration import Calibration
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.world_benchmark import is_eligible, motion_of, score_video
@@ -34,6 +36,7 @@ from remind.models.codec import psnr_db
 from remind.models.kv_cache import Storage
 from remind.prompt_schedule import PromptSchedule
 from remind.training.machine import git_commit, machine_facts
+from remind.world.families import FAMILIES
 from remind.world.scenes import sample_scene
 from remind.world.state_meter import background_mask
 
@@ -106,21 +109,32 @@ def drift(pipe: RemindPipeline, policy: str, clips: int, chunks: int) -> list[fl
     return [round(statistics.mean(column), 2) for column in zip(*rows, strict=True)]
 
 
-def progress_of(pipe: RemindPipeline, storage: Storage, clips: int) -> dict[str, Any]:
-    """State progress of nano on interrupted held-out clips, and the cache at the end of one."""
+def interrupted(clips: int, hw: tuple[int, int]) -> list[WorldClip]:
+    """Those of the demo's held-out clips that are scored."""
+    cases = (clip.render() for clip in choose_clips(clips, hw))
+    return [case for case in cases if is_eligible(case) and motion_of(case) == "ramp"]
+
+
+def in_the_dark(clips: int, num_frames: int, hw: tuple[int, int]) -> list[WorldClip]:
+    """Held-out scenes that are dark for half of the clip: 4 s of 81 frames' 5, about 10 s of 321 frames' 20."""
+    families = sorted(name for name, family in FAMILIES.items() if not (family.periodic or family.discrete))
+    cases = (make_world_clip(TEST_SEEDS.start + 5000 + i, hw=hw, num_frames=num_frames, kind="light_toggle",
+                             family=families[i % len(families)]) for i in range(clips))  # fmt: skip
+    return [case for case in cases if is_eligible(case)]
+
+
+def progress_of(pipe: RemindPipeline, cases: Sequence[WorldClip], **how: Any) -> dict[str, Any]:
+    """State progress of nano on interrupted clips, and the cache at the end of the last one."""
     calibration = Calibration.load(Path(str(resources.files("remind") / "assets" / f"calibration-{pipe.hw[0]}.json")))
     found: list[float] = []
     nbytes = 0
-    for number, clip in enumerate(choose_clips(clips, pipe.hw)):
-        case = clip.render()
-        if not is_eligible(case) or motion_of(case) != "ramp":
-            continue
+    for number, case in enumerate(cases):
         graph = FrameGraph(case.schedule)
         assert graph.frontier is not None
         given = frames_of_chunk(graph.frontier).start
         made = pipe(PromptSchedule.of_interruption(case.clean.caption, case.schedule), seed=number,
                     video=case.degraded.rgb[:given], num_chunks=graph.num_chunks, schedule=case.schedule,
-                    cameras=case.degraded.cameras, memory_storage=storage)  # fmt: skip
+                    cameras=case.degraded.cameras, **how)  # fmt: skip
         nbytes = sum(row.nbytes for row in made.memory)
         progress = score_video(case, made.frames, CaseMeter(case), calibration).progress
         if progress is not None:
@@ -130,7 +144,8 @@ def progress_of(pipe: RemindPipeline, storage: Storage, clips: int) -> dict[str,
 
 
 def main(
-    out: Path | None = None, chunks: int = 64, clips: int = 66, drift_clips: int = 12, drift_chunks: int = 27
+    out: Path | None = None, chunks: int = 64, clips: int = 66, drift_clips: int = 12, drift_chunks: int = 27,
+    dark_clips: int = 32,
 ) -> None:
     torch.manual_seed(0)
     model = CausalVideoDiT(CONFIG).eval()
@@ -143,7 +158,15 @@ def main(
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     pipe = RemindPipeline.from_pretrained("nano")
-    result["nano_float"], result["nano_int8"] = (progress_of(pipe, storage, clips) for storage in ("float", "int8"))
+    cases = interrupted(clips, pipe.hw)
+    result["nano"] = {storage: progress_of(pipe, cases, memory_storage=storage) for storage in ("float", "int8")}
+    result["darkness"] = {}
+    for num_frames in (81, 165, 321):
+        dark = in_the_dark(dark_clips, num_frames, pipe.hw)
+        hidden = statistics.mean(len(case.schedule.hidden_frames()) for case in dark)
+        result["darkness"][num_frames] = {"hidden_s": round(hidden / 16, 2)} | {
+            name: progress_of(pipe, dark, memory=name) for name in POLICIES
+        }  # fmt: skip
     result["drift_psnr_db"] = {name: drift(pipe, name, drift_clips, drift_chunks) for name in POLICIES}
     text = json.dumps(result, indent=1)
     print(text)
