@@ -201,7 +201,7 @@ def test_without_cameras_the_rest_decides() -> None:
 
 
 def test_retrieval_counts_beside_recent_and_protected_chunks() -> None:
-    past = make_past("........", protected=(2,), importance={0: 9.0, 5: 5.0})
+    past = make_past("........", protected=(2,), importance={2: 9.0, 0: 5.0, 5: 3.0})
     assert keep(Retrieve(1, recent=2), past, 8) == (0, 2, 6, 7)
     assert keep(Retrieve(1, recent=2), past, 3) == (0, 2, 7)
     assert keep(Retrieve(1, recent=2), past, 2) == (2, 7)
