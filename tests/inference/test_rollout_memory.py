@@ -60,8 +60,10 @@ def model() -> CausalVideoDiT:
     return filled_model()
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{p.name}{'+' * p.recalls}")
-@pytest.mark.parametrize(("guidance", "context_noise"), [(1.0, 0.0), (2.5, 0.3)])
+CASES = [(policy, 1.0, 0.0) for policy in POLICIES] + [(POLICIES[i], 2.5, 0.3) for i in (0, 2, 4, 5)]
+
+
+@pytest.mark.parametrize(("policy", "guidance", "context_noise"), CASES, ids=lambda x: getattr(x, "name", str(x)))
 def test_memory_is_what_recomputing_everything_says(
     model: CausalVideoDiT, policy: MemoryPolicy, guidance: float, context_noise: float
 ) -> None:

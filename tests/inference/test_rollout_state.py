@@ -102,7 +102,7 @@ def test_equal_prompts_are_kept_once_and_views_come_back(model: CausalVideoDiT, 
 
 
 def test_a_fork_and_its_origin_do_not_touch_each_other(model: CausalVideoDiT, tmp_path: Path) -> None:
-    for options in OPTIONS:
+    for options in OPTIONS[2:4]:
         rollout = engine(model, **options)
         run(rollout, 4)
         undisturbed = there_and_back(rollout, tmp_path)
