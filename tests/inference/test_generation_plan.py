@@ -32,7 +32,7 @@ from ..models.make_wan import random_latents, random_video
 CPU = Placement("cpu")
 SMALL = DiTConfig(dim=96, ffn_dim=384, num_heads=3, num_layers=2, freq_dim=32, text_dim=24, text_len=32,
                   camera_mode="full", camera_hidden=16)  # fmt: skip
-HW = (128, 192)
+HW = (96, 128)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def generate(model: CausalVideoDiT, *, given: int, chunks: int, steps: int, chun
 # --- against what then happens -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("given", "chunks_per_pass"), [(3, 2), (2, 1), (0, 2)])
+@pytest.mark.parametrize(("given", "chunks_per_pass"), [(3, 2), (2, 1)])
 def test_a_rollout_takes_the_memory_and_the_work_that_were_said(run: Path, given: int, chunks_per_pass: int) -> None:
     plan = generation_plan(run, placement=CPU, given_chunks=given, steps=2, prompts=5, chunks_per_pass=chunks_per_pass)
     model = load_components(run, placement=CPU).model
@@ -105,21 +105,21 @@ def test_passes_are_those_that_a_rollout_runs(
 def test_the_codec_takes_what_was_said(wan: Path) -> None:
     vae = WanVAE.from_pretrained(wan)
     config = {name: value for name, value in vae.config.items() if not name.startswith("_")}
-    decode, encode = (trace(config, batch=2, hw=(64, 96)) for trace in (trace_decode, trace_encode))
+    decode, encode = (trace(config, batch=2, hw=(32, 48)) for trace in (trace_decode, trace_encode))
     stream = vae.stream()
     with LiveBytes() as live:
-        stream.push(random_latents(3, hw=(8, 12), batch=2))
+        stream.push(random_latents(3, hw=(4, 6), batch=2))
         kept = sum(f.untyped_storage().nbytes() for f in stream._features if isinstance(f, torch.Tensor))
-        stream.push(random_latents(3, hw=(8, 12), batch=2))
+        stream.push(random_latents(3, hw=(4, 6), batch=2))
     assert decode.peak == pytest.approx(live.peak, rel=0.05)
     assert decode.kept == pytest.approx(kept, rel=0.01)
-    stream, video = vae.encode_stream(), random_video(21, hw=(64, 96), batch=2)
+    stream, video = vae.encode_stream(), random_video(21, hw=(32, 48), batch=2)
     with LiveBytes() as live:
         stream.push(video[:, :9])
         stream.push(video[:, 9:])
     assert encode.peak == pytest.approx(live.peak, rel=0.05)
-    assert decode.flops == count_flops(lambda: vae.decode(random_latents(6, hw=(8, 12), batch=2))) - count_flops(
-        lambda: vae.decode(random_latents(3, hw=(8, 12), batch=2)))
+    assert decode.flops == count_flops(lambda: vae.decode(random_latents(6, hw=(4, 6), batch=2))) - count_flops(
+        lambda: vae.decode(random_latents(3, hw=(4, 6), batch=2)))
 
 
 def test_the_text_encoder_takes_what_was_said(wan: Path) -> None:
@@ -158,15 +158,18 @@ def test_offloading_moves_bytes_from_the_device_to_the_host(full_size: Generatio
 
 
 def test_a_budget_bounds_cache_and_work() -> None:
-    """Beyond the budget, an hour costs what its chunks cost."""
-    full, bounded = (generation_plan("nano", placement=CPU, num_chunks=60, budget_bytes=budget)
+    """Beyond the budget, a chunk costs what the one before it cost."""
+    full, bounded = (generation_plan("nano", placement=CPU, num_chunks=16, budget_bytes=budget)
                      for budget in (None, 500_000))  # fmt: skip
     assert bounded.device_bytes["generate"]["cache"] <= 500_000 < full.device_bytes["generate"]["cache"]
-    assert (bounded.slots, full.slots) == (6, 60)
-    assert bounded.flops["passes"] < 0.8 * full.flops["passes"]
-    window = generation_plan("nano", placement=CPU, num_chunks=60, remembered=5)
+    assert (bounded.slots, full.slots) == (6, 16)
+    assert bounded.flops["passes"] < 0.99 * full.flops["passes"]
+    window = generation_plan("nano", placement=CPU, num_chunks=16, remembered=5)
     assert (window.slots, window.flops) == (6, bounded.flops)
-    small = generation_plan("nano", placement=CPU, num_chunks=60, remembered=5, storage="int8")
+    passes = [generation_plan("nano", placement=CPU, num_chunks=chunks, remembered=5).flops["passes"]
+              for chunks in (14, 15, 16)]  # fmt: skip
+    assert passes[2] - passes[1] == pytest.approx(passes[1] - passes[0])
+    small = generation_plan("nano", placement=CPU, num_chunks=16, remembered=5, storage="int8")
     assert small.device_bytes["generate"]["cache"] < 0.3 * window.device_bytes["generate"]["cache"]
     with pytest.raises(InputError, match=r"budget is too small for one chunk and an anchor.*at least 147456 bytes"):
         generation_plan("nano", placement=CPU, budget_bytes=100_000)
