@@ -7,12 +7,14 @@ convolutions may be large), and what an allocator keeps in pieces.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from remind.frame_graph import FRAMES_PER_LATENT, LATENTS_PER_CHUNK
@@ -71,6 +73,7 @@ class PassShape:
     seen: int = 0
 
 
+@lru_cache(maxsize=64)
 @torch.no_grad()
 def trace_pass(shape: PassShape) -> Traced:
     """A pass of one branch; prompts are encoded, cameras given where the model has them."""
@@ -96,6 +99,7 @@ def trace_pass(shape: PassShape) -> Traced:
     return at(1).with_layers(at(2), shape.model.num_layers)
 
 
+@lru_cache(maxsize=64)
 @torch.no_grad()
 def trace_prompt(config: DiTConfig, *, batch: int, dtype: torch.dtype) -> Traced:
     """The keys and values of one prompt in all layers, which are what is `kept`."""
@@ -112,7 +116,6 @@ def trace_prompt(config: DiTConfig, *, batch: int, dtype: torch.dtype) -> Traced
     return at(1).with_layers(at(2), config.num_layers)
 
 
-@torch.no_grad()
 def trace_decode(vae: Mapping[str, Any] | None, *, batch: int, hw: tuple[int, int]) -> Traced:
     """A chunk of a stream that has begun; `kept` is the state of the stream between chunks.
 
@@ -120,19 +123,12 @@ def trace_decode(vae: Mapping[str, Any] | None, *, batch: int, hw: tuple[int, in
         vae: config of an `AutoencoderKLWan`, `{}` = Wan2.1's own; None = the embedded codec.
         hw: frame size, px.
     """
-    latents = (batch, LATENTS_PER_CHUNK, CHANNELS, hw[0] // BLOCK_PX, hw[1] // BLOCK_PX)
-    return _trace_stream(vae, lambda codec: codec.stream(), lambda begins: torch.zeros(latents))
+    return _trace_stream(None if vae is None else json.dumps(dict(vae)), batch, hw, encodes=False)
 
 
-@torch.no_grad()
 def trace_encode(vae: Mapping[str, Any] | None, *, batch: int, hw: tuple[int, int]) -> Traced:
     """The frames of a chunk of a stream that has begun. Arguments and `kept` as `trace_decode`."""
-
-    def frames(begins: bool) -> torch.Tensor:
-        number = LATENTS_PER_CHUNK * FRAMES_PER_LATENT - (FRAMES_PER_LATENT - 1 if begins else 0)
-        return torch.zeros(batch, number, *hw, 3, dtype=torch.uint8)
-
-    return _trace_stream(vae, lambda codec: codec.encode_stream(), frames)
+    return _trace_stream(None if vae is None else json.dumps(dict(vae)), batch, hw, encodes=True)
 
 
 @torch.no_grad()
@@ -151,8 +147,9 @@ def trace_text(umt5: Mapping[str, Any], *, prompts: int, text_len: int, dtype: t
 
 
 def model_weights(config: DiTConfig, dtype: torch.dtype) -> float:
-    """Bytes of the transformer's parameters."""
-    return _nbytes(_shape_model(config, dtype))
+    """Bytes of the transformer's parameters; all layers have equally many."""
+    one, two = (_nbytes(CausalVideoDiT.empty(replace(config, num_layers=layers))) for layers in (1, 2))
+    return (one + (config.num_layers - 1) * (two - one)) * dtype.itemsize / torch.float32.itemsize
 
 
 def vae_weights(vae: Mapping[str, Any] | None) -> float:
@@ -186,20 +183,27 @@ def _text_network(umt5: Mapping[str, Any], dtype: torch.dtype) -> Any:
     return made.to(dtype).eval().requires_grad_(False)
 
 
-def _trace_stream(
-    vae: Mapping[str, Any] | None, begin: Callable[[VideoCodec], Any], piece: Callable[[bool], torch.Tensor]
-) -> Traced:
+@lru_cache(maxsize=16)
+@torch.no_grad()
+def _trace_stream(vae: str | None, batch: int, hw: tuple[int, int], *, encodes: bool) -> Traced:
+    """The first and the second chunk of a stream; `vae` is JSON."""
     codec: VideoCodec = LinearCodec.load()
-    network = None if vae is None else _vae_network(vae)
+    network = None if vae is None else _vae_network(json.loads(vae))
+    latents = (batch, LATENTS_PER_CHUNK, CHANNELS, hw[0] // BLOCK_PX, hw[1] // BLOCK_PX)
+    frames = FRAMES_PER_LATENT * LATENTS_PER_CHUNK
     with FakeTensorMode(allow_non_fake_inputs=True):
         if network is not None:
             codec = WanVAE(network.to_empty(device="cpu"))
-        stream = begin(codec)
-        first, later = piece(True), piece(False)
+        push: Callable[[Tensor], Tensor] = codec.encode_stream().push if encodes else codec.stream().push
+        if encodes:
+            first, later = (torch.zeros(batch, number, *hw, 3, dtype=torch.uint8)
+                            for number in (frames - FRAMES_PER_LATENT + 1, frames))  # fmt: skip
+        else:
+            first = later = torch.zeros(latents)
         with LiveBytes() as live:  # the state of the first piece is let go while the second one runs
-            stream.push(first)
+            push(first)
             kept = live.now
-            flops = count_flops(lambda: stream.push(later))
+            flops = count_flops(lambda: push(later))
         return Traced(float(live.peak), float(kept), float(flops))
 
 
