@@ -67,7 +67,7 @@ class Recomputed:
         columns = [*seen, len(self.nodes)]
         shares = torch.stack([y[..., columns].softmax(-1).mean((0, 1, 2)) for y in lse]).mean(0)
         for node, share in zip(seen, shares.tolist(), strict=False):
-            self.masses.setdefault(self.nodes[node][0], []).append(share)
+            self.masses.setdefault(self.nodes[node][0], []).append(share * len(columns))
             self.last_seen[self.nodes[node][0]] = chunk
         self.latents[chunk], self.asked[chunk] = x, asked
         return x

@@ -64,7 +64,8 @@ def check_jumps(
             step = int(jumps[0])
             frame, far = first_frame + step + 1, float(steps[step])
             word = "turns" if unit == "degrees" else "moves"
-            usually = f"about {float(usual[step]):.2g}, as elsewhere"
+            often = far > 2 * float(usual[step])
+            usually = f"about {float(usual[step]):.2g}, as elsewhere" if often else "small steps, as elsewhere"
             raise CameraError(
                 f"the camera jumps at frame {frame} ({frame / fps:.2f} s)",
                 got=f"it {word} by {far:.3g} {unit} from frame {frame - 1} to frame {frame}",

@@ -14,7 +14,7 @@ from remind.errors import InputError
 from remind.flow import add_noise
 from remind.frame_graph import LATENTS_PER_CHUNK, Role
 from remind.inference.branch import Branch, guided_velocity
-from remind.inference.memory_policy import MemoryPolicy
+from remind.inference.memory_policy import Coming, MemoryPolicy, Remembered
 from remind.inference.noise import purpose_noise
 from remind.inference.past import MemoryRow, PastChunk, PlacedChunk
 from remind.models.kv_cache import StreamingKVCache
@@ -122,6 +122,17 @@ class ChunkMemory:
             for branch in self.branches:
                 branch.cache.grow(len(keep) + 1 + len(keep) // 4)  # copying everything again each time would be slow
         self._write(recalled)
+
+    def check_reach(self, to_come: Sequence[Remembered], last: int) -> None:
+        """Ask the policy now what it would keep for a chunk after others that are still to come.
+
+        Raises:
+            InputError: what the policy raises when its room does not suffice.
+        """
+        past = [p.remembered(resident=True) for p in self.past.values() if not p.knocked_out] + list(to_come)
+        if self.budgeted:
+            position = max((p.position for p in past), default=0) + LATENTS_PER_CHUNK
+            self.policy.keep(past, Coming(last, position, "clean", None), len(self.cache.slots) - 1)
 
     def flush(self, chunks: Sequence[int]) -> None:
         """Write the first of the waiting chunks."""

@@ -63,8 +63,9 @@ class PastChunk(PlacedChunk):
         latents: clean, float32, on the CPU; never written to.
         protected: policies keep it before others.
         knocked_out: it must never be seen again.
-        importance: share of attention that later chunks gave it, the plain mean over the chunks that were measured
-            while they could see it; None = never measured. See `Glance.attention_mass`.
+        importance: share of attention that later chunks gave it, times the number of entries that shared it, so that
+            1 is as much as if it were spread evenly; the plain mean over the chunks that were measured while they
+            could see it; None = never measured. See `Glance.attention_mass`.
         looks: over how many chunks that mean goes.
         last_seen: the last chunk that could see it.
     """

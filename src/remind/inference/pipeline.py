@@ -217,6 +217,8 @@ class RemindPipeline:
             seen = None if path is None else path[slice(0, len(video))]
             session.give(video, prompts=told[:given], camera=seen)
 
+        session.rollout.check_reach(num_chunks)
+
         def chunks() -> Iterator[MadeChunk]:
             for chunk in range(num_chunks):
                 if video is not None and chunk < given:

@@ -26,7 +26,7 @@ from remind.inference.branch import Branch
 from remind.inference.chunk_memory import ChunkMemory
 from remind.inference.glance import Glance
 from remind.inference.memory_budget import slots_within
-from remind.inference.memory_policy import Full, MemoryPolicy
+from remind.inference.memory_policy import Full, MemoryPolicy, Remembered
 from remind.inference.noise import chunk_noise, purpose_noise
 from remind.inference.past import ChunkConditions, MemoryRow, PastChunk, PlacedChunk
 from remind.inference.samplers import Sampler
@@ -120,7 +120,7 @@ class Rollout:
         if chunks_per_pass < 1:
             raise InputError("a pass runs over at least one chunk", got=chunks_per_pass)
         if not 0 <= context_noise < 1:
-            raise InputError("context noise is a noise level", got=context_noise, expected="0 <= sigma < 1")
+            raise InputError("noise on memory is a noise level", got=context_noise, expected="0 <= sigma < 1")
         if not math.isfinite(guidance):
             raise InputError("guidance is a finite number", got=guidance, expected="e.g. 5.0; 1 = none")
         rows, columns = model.config.patch_hw
@@ -183,6 +183,17 @@ class Rollout:
     def table(self) -> tuple[MemoryRow, ...]:
         """What is remembered: entries in slot order, then chunks that wait to be written."""
         return self.memory.table()
+
+    def check_reach(self, num_chunks: int) -> None:
+        """Refuse now a rollout whose memory would be used up before it has so many chunks.
+
+        Raises:
+            InputError: a policy that forgets nothing, and a budget that does not hold it all.
+        """
+        last = num_chunks - 1
+        positions = {k: self.position_of(k, 0) for k in range(self.num_chunks, num_chunks)}
+        self.memory.check_reach([Remembered(k, positions[k], "clean", False, True, None, None, None)
+                                 for k in positions if k < last], last)  # fmt: skip
 
     def fork(self) -> Rollout:
         """Another rollout with the same past; from here on the two share nothing that changes. Each has its own
@@ -297,7 +308,9 @@ class Rollout:
         finally:
             memory.discard_open()  # what the last pass left of this chunk was still noisy
         mass = looked.attention_mass() if measured else {}
-        memory.seen({chunk: mass.get(chunk) for chunk in memory.resident}, by=placed.chunk)
+        # Times their number: early chunks were measured when few shared the attention.
+        shares = {chunk: mass[chunk] * len(mass) if measured else None for chunk in memory.resident}
+        memory.seen(shares, by=placed.chunk)
         self.memory.finish(placed, x)
         return x
 
