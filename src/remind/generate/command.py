@@ -8,6 +8,7 @@ from typing import Literal
 
 from remind.errors import InputError
 from remind.frame_graph import InterruptionKind
+from remind.geometry import PoseReading
 from remind.inference.camera_path import Fit
 from remind.inference.placement import Offload, Placement, Precision
 from remind.inference.samplers import SamplerKind
@@ -33,6 +34,7 @@ class GenerateCommand:
         interrupt: let this happen to the view: a video is interrupted and continued from where the view returns;
             an image's video is asked for it by its prompts.
         camera: words such as `right-20, left-20`, or a file.
+        camera_convention: how the matrices of a .npy or a bare .json are to be read; other files say it themselves.
         camera_fit: what to do with a camera path of another length.
         fov_deg: horizontal field of view where the path has no lens.
         allow_camera_jumps: take a path that jumps.
@@ -70,6 +72,7 @@ class GenerateCommand:
     schedule: Path | None = None
     interrupt: InterruptionKind | None = None
     camera: str | None = None
+    camera_convention: PoseReading | None = None
     camera_fit: Fit | None = None
     fov_deg: float | None = None
     allow_camera_jumps: bool = False

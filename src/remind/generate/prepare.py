@@ -143,7 +143,7 @@ def prepare(
     cameras = None
     if command.camera is not None:
         cameras = camera_path(command.camera, num_frames=frames_of_chunk(num_chunks - 1).stop, hw=hw,
-                              fov_deg=command.fov_deg, fit=command.camera_fit,
+                              fov_deg=command.fov_deg, convention=command.camera_convention, fit=command.camera_fit,
                               allow_jumps=command.allow_camera_jumps)  # fmt: skip
     return arrange(
         main + references, _told(command, recipe, num_chunks), options, num_chunks, cameras=cameras,

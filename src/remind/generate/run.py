@@ -189,7 +189,7 @@ def _make(
                       columns=("truth", "given", "generated") if compare else ("generated",)),
         memory_table=tuple(
             MemoryLine(slot=row.slot, chunk=row.chunk, position=row.position, role=row.role, protected=row.protected,
-                       importance=row.importance, bytes=row.nbytes)
+                       importance=row.importance, last_importance=row.last_importance, bytes=row.nbytes)
             for row in session.memory.table()
         ),
         item_sha256=item_sha256,

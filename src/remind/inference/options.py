@@ -30,7 +30,8 @@ class GenerationOptions:
         memory_noise: sigma in [0, 1) at which chunks are remembered (ReMind Table 3, noisy memory retrieval).
         chunks_per_pass: 2 writes a finished chunk in the first pass of the next one; 1 in a pass of its own, which
             takes less memory at the same result up to rounding.
-        measure_importance: also measure how much remembered chunks are looked at where the policy does not need it.
+        measure_importance: measure how much remembered chunks are looked at, in the last pass of every chunk, so that
+            memory can explain itself. It changes nothing of the video and costs 5 to 10 % with four steps a chunk.
 
     Raises:
         InputError: a value out of its range, or words that are no policy.
@@ -45,7 +46,7 @@ class GenerationOptions:
     memory_storage: Storage = "float"
     memory_noise: float = 0.0
     chunks_per_pass: int = 2
-    measure_importance: bool = False
+    measure_importance: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -15,7 +15,8 @@ from torch import Tensor
 from remind.clip import Cameras
 from remind.errors import InputError
 from remind.frame_graph import FrameGraph, Role, Schedule, frames_of_chunk
-from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, camera_path
+from remind.geometry import PoseReading
+from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, Fit, camera_path
 from remind.inference.components import SHIPPED, Components, load_components
 from remind.inference.glance import Glance
 from remind.inference.options import GenerationOptions, HowToGenerate, generation_options
@@ -41,6 +42,8 @@ class WhatToGenerate(TypedDict, total=False):
     image: UInt8[Tensor, "h w 3"] | None
     video: UInt8[Tensor, "t h w 3"] | None
     cameras: CameraSpec | None
+    camera_convention: PoseReading | None
+    camera_fit: Fit | None
     num_chunks: int | None
     schedule: Schedule | None
     references: Sequence[UInt8[Tensor, "t h w 3"]]
@@ -179,6 +182,8 @@ class RemindPipeline:
             video: ... or continue this one (V2V), whole chunks (12k - 3 frames). Neither: from words alone (T2V).
             cameras: of the whole video, given frames included, from frame 0: words (`right-20, left-20`,
                 `yaw:left:60@40`, `lookaway:60`), a file, matrices or `Cameras`; see `camera_path`. None = unknown.
+            camera_convention, camera_fit: how matrices are read, and what is done with a path of another length; see
+                `camera_path`.
             num_chunks: of the whole video, given ones included; a chunk is 12 frames, the first has 9. None = 7 (81
                 frames), more if the video is that long.
             schedule: interruptions that are planned, which give chunks their roles; None = roles are read off frames
@@ -280,7 +285,8 @@ class RemindPipeline:
         if spec is None:
             return None
         return camera_path(spec, num_frames=frames_of_chunk(num_chunks - 1).stop, hw=self.hw,
-                           fov_deg=what.get("fov_deg"), allow_jumps=what.get("allow_camera_jumps", False))  # fmt: skip
+                           fov_deg=what.get("fov_deg"), convention=what.get("camera_convention"),
+                           fit=what.get("camera_fit"), allow_jumps=what.get("allow_camera_jumps", False))  # fmt: skip
 
     # --- many clips with a known schedule ----------------------------------------------------------------------------
 

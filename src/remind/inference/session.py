@@ -26,6 +26,7 @@ from remind.frame_graph import (
     Schedule,
     frames_of_chunk,
 )
+from remind.geometry import PoseReading
 from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec
 from remind.inference.camera_walk import CameraWalk
 from remind.inference.chunk_memory import ChunkMemory
@@ -209,6 +210,7 @@ class Session:
         prompt: str | None = None,
         camera: CameraSpec | None = None,
         *,
+        camera_convention: PoseReading | None = None,
         num_chunks: int = 1,
         glance: Callable[[Glance], None] | None = None,
     ) -> UInt8[Tensor, "t h w 3"]:
@@ -218,6 +220,7 @@ class Session:
             prompt: what is going on from now on; None = as before.
             camera: where the camera goes in these chunks, e.g. `right-3` for one: words, a file, matrices or
                 `Cameras`, see `CameraWalk.extend`. None = it stays where it is, if it is known where that is.
+            camera_convention: how matrices are to be read.
             num_chunks: how many, >= 1.
             glance: called in every denoising pass with what was looked at.
 
@@ -229,7 +232,7 @@ class Session:
         """
         if num_chunks < 1:
             raise InputError("a step makes at least one chunk", got=num_chunks)
-        self._extend(camera, num_chunks)
+        self._extend(camera, num_chunks, camera_convention)
         self.prompt = self.prompt if prompt is None else prompt
         try:
             return torch.cat([self._one(glance) for _ in range(num_chunks)])
@@ -324,14 +327,16 @@ class Session:
 
     # --- how -------------------------------------------------------------------------------------------------------
 
-    def _extend(self, camera: CameraSpec | None, num_chunks: int) -> None:
+    def _extend(
+        self, camera: CameraSpec | None, num_chunks: int, convention: PoseReading | None = None
+    ) -> None:
         """Cameras of the coming chunks; the walk is as it was if they cannot be followed."""
         if camera is None and self.walk.cameras.valid.any():
             camera = f"stay-{LATENTS_PER_CHUNK * num_chunks}"
         if camera is not None and self.components.model.config.camera_mode == "none":
             raise InputError("this checkpoint knows no cameras", got="camera_mode none, and a camera path",
                              fix="leave the camera out, or use a checkpoint that was trained with cameras")
-        self.walk.extend(camera, LATENTS_PER_CHUNK * num_chunks)
+        self.walk.extend(camera, LATENTS_PER_CHUNK * num_chunks, convention=convention)
 
     def _conditions(self, chunk: int | None, prompt: str, role: Role) -> ChunkConditions:
         """Of a chunk of the walk, or of a reference (None), whose camera is unknown."""
