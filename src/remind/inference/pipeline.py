@@ -43,7 +43,7 @@ class WhatToGenerate(TypedDict, total=False):
     cameras: CameraSpec | None
     num_chunks: int | None
     schedule: Schedule | None
-    references: Sequence[UInt8[Tensor, "t h w 3"]]
+    references: Sequence[UInt8[Tensor, "_ h w 3"]]
     reference_gap: int | None
     fov_deg: int | float | None
     allow_camera_jumps: bool
@@ -234,7 +234,7 @@ class RemindPipeline:
         image: UInt8[Tensor, "h w 3"] | None = None,
         video: UInt8[Tensor, "t h w 3"] | None = None,
         schedule: Schedule | None = None,
-        references: Sequence[UInt8[Tensor, "t h w 3"]] = (),
+        references: Sequence[UInt8[Tensor, "_ h w 3"]] = (),
         reference_gap: int | None = None,
         fov_deg: int | float | None = None,
         allow_camera_jumps: bool = False,
