@@ -403,7 +403,7 @@ def test_an_error_in_the_second_chunk_leaves_a_session_that_goes_on(monkeypatch:
 
 def test_pictures_of_another_size_are_refused_and_nothing_has_happened() -> None:
     small, odd = torch.zeros(9, 16, 16, 3, dtype=torch.uint8), clean(10)
-    with pytest.raises(InputError, match=r"model's size; got torch.uint8 \(1, 16, 16, 3\); expected uint8 \(frames, 32, "):
+    with pytest.raises(InputError, match=r"model's size; got torch.uint8 \(1, 16, 16, 3\); expected uint8"):
         nano().start(image=small[0])
     with pytest.raises(InputError, match="model's size"):
         nano().start(references=[small])
@@ -435,9 +435,9 @@ def test_gaps_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_budget_too_small_says_how_much_is_needed() -> None:
-    with pytest.raises(InputError, match=r"too small for one chunk and an anchor; got 1000 bytes; expected at least \d+"):
+    with pytest.raises(InputError, match=r"too small for one chunk and an anchor; got 1000 bytes; .* least \d+"):
         nano().start(memory_budget=1000)
-    with pytest.raises(InputError, match=r"memory of policy full is used up at chunk 4; .*larger budget"):  # full memory that does not fit
+    with pytest.raises(InputError, match=r"memory of policy full is used up at chunk 4; .*larger budget"):
         start(memory_budget=300_000).step(num_chunks=7)
 
 

@@ -32,6 +32,7 @@ from remind.inference.camera_walk import CameraWalk
 from remind.inference.chunk_memory import ChunkMemory
 from remind.inference.components import Components
 from remind.inference.glance import Glance
+from remind.inference.memory_policy import most_remembered
 from remind.inference.options import GenerationOptions
 from remind.inference.past import ChunkConditions
 from remind.inference.roles import Looks, RoleTracker
@@ -128,23 +129,29 @@ class Session:
                 None = right after them.
             fov_deg: horizontal field of view of camera moves in words, degrees.
             allow_camera_jumps: take camera paths that jump.
-            horizon: chunks that are expected; memory without a budget is allocated for so many at first.
+            horizon: chunks that are expected, >= 1; memory without a budget is allocated at first for what the policy
+                would keep of so many.
 
         Raises:
             InputError: pictures of another size, a gap that references do not fit, or options that cannot be followed.
         """
+        if horizon < 1:
+            raise InputError("a video has at least one chunk", got=horizon)
         if reference_gap is not None and not 0 < len(references) <= reference_gap:
             raise InputError("the gap is from the first reference to the video, and must hold all of them",
                              got=f"gap of {reference_gap} chunks, {len(references)} references",
                              fix="give references, and a gap of at least as many chunks")
         height, width = components.facts.hw
+        planned: list[Role] = ["reference" for _ in references]
+        planned += () if graph is None else graph.roles
+        planned += ["clean"] * (len(references) + horizon - len(planned))
         rollout = Rollout(
             components.model, batch=1, latent_hw=(height // BLOCK_PX, width // BLOCK_PX), seeds=(options.seed,),
             sampler=options.sampler, guidance=options.guidance, policy=options.policy,
             budget_bytes=options.memory_budget, storage=options.memory_storage, context_noise=options.memory_noise,
             chunks_per_pass=options.chunks_per_pass, measure_importance=options.measure_importance,
             first_position=LATENTS_PER_CHUNK * (len(references) if reference_gap is None else reference_gap),
-            horizon=horizon + len(references),
+            horizon=most_remembered(options.policy, planned) + 1,
         )  # fmt: skip
         walk = CameraWalk(components.facts.hw, fov_deg=fov_deg, allow_jumps=allow_camera_jumps)
         session = cls(components, options, rollout, walk, prompt=prompt, graph=graph, first_frame=first_frame)
