@@ -68,9 +68,9 @@ class Prepared:
     num_chunks: int
     image: UInt8[Tensor, "h w 3"] | None = None
     video: UInt8[Tensor, "t h w 3"] | None = None
-    truth: UInt8[Tensor, "t h w 3"] | None = None
-    degraded: UInt8[Tensor, "t h w 3"] | None = None
-    references: tuple[UInt8[Tensor, "t h w 3"], ...] = ()
+    truth: UInt8[Tensor, "whole h w 3"] | None = None
+    degraded: UInt8[Tensor, "whole h w 3"] | None = None
+    references: tuple[UInt8[Tensor, "_ h w 3"], ...] = ()
     gap_chunks: int | None = None
     cameras: Cameras | None = None
     camera_said: str = ""

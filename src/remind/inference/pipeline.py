@@ -46,7 +46,7 @@ class WhatToGenerate(TypedDict, total=False):
     camera_fit: Fit | None
     num_chunks: int | None
     schedule: Schedule | None
-    references: Sequence[UInt8[Tensor, "t h w 3"]]
+    references: Sequence[UInt8[Tensor, "_ h w 3"]]
     reference_gap: int | None
     fov_deg: int | float | None
     allow_camera_jumps: bool
@@ -205,14 +205,21 @@ class RemindPipeline:
         if video is not None and image is not None:
             raise InputError("give an image or a video, not both")
         given = 0 if video is None else (len(video) + 3) // 12
-        num_chunks = what.get("num_chunks") or max(DEFAULT_CHUNKS, given + 1)
+        asked_for, schedule = what.get("num_chunks"), what.get("schedule")
+        num_chunks = max(DEFAULT_CHUNKS, given + 1) if asked_for is None else asked_for
+        if num_chunks < 1:
+            raise InputError("a video has at least one chunk", got=num_chunks)
         if num_chunks <= given:
             raise InputError("nothing is left to generate", got=f"{num_chunks} chunks in all, {given} given",
                              expected=f"at least {given + 1}")
+        span = frames_of_chunk(num_chunks - 1).stop
+        if schedule is not None and schedule.num_frames > span:
+            raise InputError("the schedule is longer than the video", got=f"{schedule.num_frames} frames",
+                             expected=f"{span} at most, as it has {num_chunks} chunks")
         told = (prompt if isinstance(prompt, PromptSchedule) else PromptSchedule(prompt)).per_chunk(num_chunks)
         path = self._path(what, num_chunks)
         session = self.start(
-            told[0], image=image, schedule=what.get("schedule"), references=what.get("references", ()),
+            told[0], image=image, schedule=schedule, references=what.get("references", ()),
             reference_gap=what.get("reference_gap"), fov_deg=what.get("fov_deg"),
             allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, **how,
         )  # fmt: skip
@@ -241,7 +248,7 @@ class RemindPipeline:
         image: UInt8[Tensor, "h w 3"] | None = None,
         video: UInt8[Tensor, "t h w 3"] | None = None,
         schedule: Schedule | None = None,
-        references: Sequence[UInt8[Tensor, "t h w 3"]] = (),
+        references: Sequence[UInt8[Tensor, "_ h w 3"]] = (),
         reference_gap: int | None = None,
         fov_deg: int | float | None = None,
         allow_camera_jumps: bool = False,
