@@ -360,7 +360,8 @@ class Session:
         if camera is None and self.walk.cameras.valid.any():
             camera = f"stay-{LATENTS_PER_CHUNK * num_chunks}"
         if camera is not None and self.components.model.config.camera_mode == "none":
-            raise InputError("this checkpoint knows no cameras", got="camera_mode none, and a camera path",
+            said = repr(camera[:40]) if isinstance(camera, str) else "a camera path"
+            raise InputError("this checkpoint knows no cameras", got=f"camera_mode none, and {said}",
                              fix="leave the camera out, or use a checkpoint that was trained with cameras")
         self.walk.extend(camera, LATENTS_PER_CHUNK * num_chunks, convention=convention)
 
