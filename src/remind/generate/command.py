@@ -99,9 +99,10 @@ class GenerateCommand:
     def __post_init__(self) -> None:
         if self.image is not None and self.video is not None:
             raise InputError("give an image or a video, not both", got=f"{self.image} and {self.video}")
-        if self.interrupt == "lookaway":
-            raise InputError("a lookaway needs pictures wider than the model's view", got="interrupt lookaway",
-                             fix="ask for it with --camera lookaway:60, or take another interruption")  # fmt: skip
+        if self.interrupt in ("lookaway", "camera_loop"):
+            raise InputError("a camera that looks away must see more than the model's view", fix="ask for it with "
+                             "--camera lookaway:60, or take another interruption",
+                             got=f"interrupt {self.interrupt}")  # fmt: skip
         if self.interrupt is not None and self.image is None and self.video is None:
             raise InputError("an interruption needs something to interrupt", got="neither an image nor a video")
         if self.interrupt is not None and self.schedule is not None:

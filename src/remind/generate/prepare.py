@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -154,8 +155,12 @@ def prepare(
 def arrange(
     files: Sequence[ReadFile], told: PromptSchedule, options: GenerationOptions, num_chunks: int, *,
     cameras: Cameras | None, camera_said: str, recipe: InterruptionRecipe | None, gap_chunks: int | None,
+    seen_cameras: bool = False,
 ) -> Prepared:  # fmt: skip
     """Put what was read in its places, and interrupt what is to be interrupted; see `Prepared`.
+
+    Args:
+        seen_cameras: cameras are interrupted already, as a manifest's are.
 
     Raises:
         InputError: prompts for chunks that will not be.
@@ -165,11 +170,13 @@ def arrange(
     video, truth, degraded = first.get("video"), None, None
     if video is not None and recipe is not None:
         truth = video
-        interrupted = apply_interruption(Clip(video, float(FPS), cameras=cameras), recipe)
-        degraded, cameras = interrupted.rgb, interrupted.cameras
+        degraded = apply_interruption(Clip(video, float(FPS)), recipe).rgb
         frontier = FrameGraph(recipe.schedule(len(video))).frontier
         assert frontier is not None
         video = degraded[: frames_of_chunk(frontier).start]
+    if cameras is not None and recipe is not None and not seen_cameras:  # a zoom has another lens
+        blank = torch.zeros(len(cameras), *cameras.hw, 3, dtype=torch.uint8)
+        cameras = apply_interruption(Clip(blank, float(FPS), cameras=cameras), recipe).cameras
     return Prepared(
         tuple(files), told, options, num_chunks, image=first["image"][0] if "image" in first else None, video=video,
         truth=truth, degraded=degraded, references=tuple(f.given.rgb for f in files if f.kind == "reference"),
