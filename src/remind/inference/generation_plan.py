@@ -195,7 +195,7 @@ def generation_plan(
 
     prompt = trace_prompt(model, batch=batch, dtype=dtype)
     texts = prompts + (branches - 1)
-    text, text_bytes = Traced(0, 0, 0), 0.0
+    text, text_bytes = Traced(0.0, 0.0, 0.0), 0.0
     if networks.umt5 is not None:
         text = trace_text(networks.umt5, prompts=texts, text_len=model.text_len, dtype=dtype)
         text_bytes = text_weights(networks.umt5, dtype)
