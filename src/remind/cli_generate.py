@@ -42,7 +42,10 @@ def generate(arguments: Sequence[str], *, prog: str = "remind generate") -> None
 
     asked = tyro.cli(GenerateArguments, prog=prog, args=list(arguments) or ["--help"], description=EXAMPLES)
     if asked.from_ is not None and asked.batch is not None:
-        raise InputError("give a manifest or a batch, not both")
+        raise InputError("give a manifest or a batch, not both", got=f"--from {asked.from_} and --batch {asked.batch}")
+    if asked.batch is not None and (asked.dry_run or asked.plan_picture is not None):
+        raise InputError("a dry run is of one video", got=f"--batch {asked.batch}",
+                         fix="give one of its requests as options")  # fmt: skip
     if asked.batch is not None:
         _batch(asked)
     elif asked.from_ is not None:

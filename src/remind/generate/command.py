@@ -97,23 +97,41 @@ class GenerateCommand:
     compare: bool = False
 
     def __post_init__(self) -> None:
+        if self.chunks is not None and not 1 <= self.chunks <= 100_000:
+            raise InputError("a video has at least one chunk", got=self.chunks, expected="1..100000")
+        self.budget_bytes  # noqa: B018 (words that are no size are refused here)
+
+    def check(self) -> None:
+        """Whether the options go together; what the lines of a batch share need not, before a line adds its own.
+
+        Raises:
+            InputError: they do not.
+        """
         if self.image is not None and self.video is not None:
             raise InputError("give an image or a video, not both", got=f"{self.image} and {self.video}")
         if self.interrupt in ("lookaway", "camera_loop"):
-            raise InputError("a camera that looks away must see more than the model's view", fix="ask for it with "
-                             "--camera lookaway:60, or take another interruption",
-                             got=f"interrupt {self.interrupt}")  # fmt: skip
+            raise InputError("a camera that looks away must see more than the model's view",
+                             got=f"interrupt {self.interrupt}",
+                             fix="ask for it with --camera lookaway:60, or take another interruption")  # fmt: skip
         if self.interrupt is not None and self.image is None and self.video is None:
             raise InputError("an interruption needs something to interrupt", got="neither an image nor a video")
         if self.interrupt is not None and self.schedule is not None:
             raise InputError("the interruption brings its own prompts", got=f"--interrupt and {self.schedule}",
                              fix="leave one of them out")  # fmt: skip
+        if self.video is None and (self.start_s or self.hold):
+            raise InputError("there is no video to start in or to hold",
+                             got=f"--start-s {self.start_s:g}, {'' if self.hold else 'no '}--hold",
+                             fix="give --video, or leave them out")  # fmt: skip
+        if self.camera is None and (self.camera_fit or self.fov_deg is not None or self.allow_camera_jumps):
+            raise InputError("there is no camera path", fix="give --camera, or leave them out",
+                             got="options of one (--camera-fit, --fov-deg, --allow-camera-jumps)")  # fmt: skip
+        if self.reference_gap is not None and not 0 < len(self.reference) <= self.reference_gap:
+            raise InputError("the gap is from the first reference to the video, and must hold all of them",
+                             got=f"gap of {self.reference_gap} chunks, {len(self.reference)} references",
+                             fix="give --reference, and a --reference-gap of at least as many chunks")  # fmt: skip
         if self.compare and (self.video is None or self.interrupt is None):
             raise InputError("there is a truth to compare with only where a video is interrupted",
                              fix="give --video and --interrupt, or leave --compare out")  # fmt: skip
-        if self.chunks is not None and not 1 <= self.chunks <= 100_000:
-            raise InputError("a video has at least one chunk", got=self.chunks, expected="1..100000")
-        self.budget_bytes  # noqa: B018 (words that are no size are refused here)
 
     @property
     def mode(self) -> Literal["t2v", "i2v", "v2v"]:

@@ -26,6 +26,7 @@ def dry_run(command: GenerateCommand, console: Console, *, picture: Path | None 
     Raises:
         RemindError: what generating would refuse before it begins.
     """
+    command.check()
     networks = find_networks(command.checkpoint, base=command.base, hw=None)
     options = options_of(command, wan=networks.vae is not None)
     ready = prepare(command, options, hw=networks.hw, usual_frames=frames_of_chunk(networks.num_chunks - 1).stop)
@@ -46,6 +47,8 @@ def dry_run(command: GenerateCommand, console: Console, *, picture: Path | None 
         remembered=most_remembered(options.policy, preview.roles), budget_bytes=options.memory_budget,
         storage=options.memory_storage, chunks_per_pass=options.chunks_per_pass,
     )  # fmt: skip
+    if options.memory_budget is not None:
+        most_remembered(options.policy, preview.roles, room=plan.slots - 1)  # may not be enough for it
     plan.render(console)
 
 

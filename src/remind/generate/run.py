@@ -14,6 +14,7 @@ import torch
 
 from remind import __version__
 from remind.data.interrupt import InterruptionRecipe
+from remind.data.video_io.writing import check_writable
 from remind.errors import CheckpointError
 from remind.frame_graph import FrameGraph
 from remind.generate.command import GenerateCommand
@@ -80,6 +81,8 @@ def generate(command: GenerateCommand, pipeline: RemindPipeline | None = None, *
         RemindError: an input that cannot be read, an output that cannot be written, options that do not fit.
     """
     began = time.perf_counter()
+    command.check()
+    check_writable(command.out)  # before weights are read
     made_by = pipeline or load_pipeline(command)
     facts = made_by.components.facts
     options = options_of(command, wan=facts.base is not None)
@@ -109,6 +112,7 @@ def generate_again(
         RemindError: what the manifest names is not there, or is not what it was.
     """
     began = time.perf_counter()
+    check_writable(out)
     then = Manifest.read(manifest, allow=allow)
     asked = then.request
     where = placement or Placement()

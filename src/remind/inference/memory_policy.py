@@ -234,12 +234,20 @@ class Retrieve:
         return _take(room, reach[:1], stay, retrieved, recent)
 
 
-def most_remembered(policy: MemoryPolicy, roles: Sequence[Role]) -> int:
-    """How many chunks the last one of a rollout with these roles would see, were all before it resident."""
+def most_remembered(policy: MemoryPolicy, roles: Sequence[Role], *, room: int | None = None) -> int:
+    """How many chunks the last one of a rollout with these roles would see, were all before it resident.
+
+    Args:
+        room: as for `MemoryPolicy.keep`; None = for all.
+
+    Raises:
+        InputError: what the policy refuses.
+    """
     last = len(roles) - 1
     past = [Remembered(chunk, LATENTS_PER_CHUNK * chunk, role, role in ("anchor", "reference"), True, None, None, None)
             for chunk, role in enumerate(roles[:last])]  # fmt: skip
-    return len(policy.keep(past, Coming(last, LATENTS_PER_CHUNK * last, roles[last], None), last))
+    coming = Coming(last, LATENTS_PER_CHUNK * last, roles[last], None)
+    return len(policy.keep(past, coming, last if room is None else room))
 
 
 def anchors_of_past(past: Sequence[Remembered], coming: Coming) -> frozenset[int]:
