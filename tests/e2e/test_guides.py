@@ -75,7 +75,7 @@ def _run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_generating_guide_runs_as_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Block after block in one folder; the parts of Wan at tiny size on this CPU, Ray where everything is made already."""
+    """Block after block in one folder; parts of Wan at tiny size on this CPU, Ray where everything is made already."""
     monkeypatch.chdir(tmp_path)
     _make_wan(tmp_path / "Wan2.1-T2V-1.3B-Diffusers", tmp_path / "ar_diffusion.pt")
     monkeypatch.setattr(components, "WAN_HW", (32, 48))
@@ -131,7 +131,8 @@ def test_what_the_generating_guide_says_of_wan_is_what_a_dry_run_says() -> None:
     """Of the two rows between which all parts change."""
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in GENERATING.splitlines() if line.startswith(("| nothing offloaded", "| the same, `--guidance 5 --mem"))
+        for line in GENERATING.splitlines()
+        if line.startswith(("| nothing offloaded", "| the same, `--guidance 5 --mem"))
     ]  # fmt: skip
     plans = [
         generation_plan("wan-1.3b", placement=Placement("cuda"), steps=50),
