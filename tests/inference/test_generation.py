@@ -162,3 +162,10 @@ def test_a_misspelt_argument_is_named() -> None:
 def test_schedules_without_an_interruption_are_all_clean() -> None:
     made = nano()(PROMPT, num_chunks=2, schedule=Schedule(21), **FAST)
     assert set(made.roles) <= {"clean", "anchor"}
+
+
+def test_a_budget_is_taken_as_far_as_a_video_needs_it() -> None:
+    made = next(nano().stream("a ball rolls", num_chunks=3, memory_budget=10**8))
+    assert len(made.session.memory.cache.slots) == 3
+    open_ended = nano().start("a ball rolls", memory_budget=10**6)
+    assert 10**6 * 0.9 < open_ended.rollout.cache_nbytes <= 10**6

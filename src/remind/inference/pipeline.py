@@ -221,7 +221,7 @@ class RemindPipeline:
         session = self.start(
             told[0], image=image, schedule=schedule, references=what.get("references", ()),
             reference_gap=what.get("reference_gap"), fov_deg=what.get("fov_deg"),
-            allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, **how,
+            allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, final=True, **how,
         )  # fmt: skip
         spans = [frames_of_chunk(chunk) for chunk in range(num_chunks)]
         parts = [None if path is None else path[slice(span.start, span.stop)] for span in spans]
@@ -253,13 +253,14 @@ class RemindPipeline:
         fov_deg: int | float | None = None,
         allow_camera_jumps: bool = False,
         horizon: int = DEFAULT_CHUNKS,
+        final: bool = False,
         **how: Unpack[HowToGenerate],
     ) -> Session:
         """A session, to be asked for one chunk after another.
 
         Args:
             prompt, image, video, schedule, references, reference_gap, fov_deg, allow_camera_jumps: as `stream`.
-            horizon: chunks that are expected.
+            horizon, final: chunks that are expected, and whether there will be no more.
             how: see `stream`.
 
         Raises:
@@ -269,7 +270,7 @@ class RemindPipeline:
             self.components, self.options(**how), prompt=prompt, references=references, reference_gap=reference_gap,
             first_frame=image, graph=None if schedule is None else FrameGraph(schedule),
             fov_deg=DEFAULT_FOV_DEG if fov_deg is None else fov_deg, allow_camera_jumps=allow_camera_jumps,
-            horizon=horizon,
+            horizon=horizon, final=final,
         )  # fmt: skip
         if video is not None:
             session.give(video)

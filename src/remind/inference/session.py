@@ -120,6 +120,7 @@ class Session:
         fov_deg: int | float = DEFAULT_FOV_DEG,
         allow_camera_jumps: bool = False,
         horizon: int = 7,
+        final: bool = False,
     ) -> Session:
         """A session with no video yet.
 
@@ -130,6 +131,7 @@ class Session:
                 None = right after them.
             fov_deg: horizontal field of view of camera moves in words, degrees.
             allow_camera_jumps: take camera paths that jump.
+            final: whether there will be no more chunks than that; a budget is then only taken as far as they need it.
             horizon: chunks that are expected, >= 1; memory without a budget is allocated at first for what the policy
                 would keep of so many.
 
@@ -152,7 +154,7 @@ class Session:
             budget_bytes=options.memory_budget, storage=options.memory_storage, context_noise=options.memory_noise,
             chunks_per_pass=options.chunks_per_pass, measure_importance=options.measure_importance,
             first_position=LATENTS_PER_CHUNK * (len(references) if reference_gap is None else reference_gap),
-            horizon=most_remembered(options.policy, planned) + 1,
+            horizon=most_remembered(options.policy, planned) + 1, most_chunks=len(planned) if final else None,
         )  # fmt: skip
         walk = CameraWalk(components.facts.hw, fov_deg=fov_deg, allow_jumps=allow_camera_jumps)
         session = cls(components, options, rollout, walk, prompt=prompt, graph=graph, first_frame=first_frame)
