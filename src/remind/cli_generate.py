@@ -105,21 +105,21 @@ class _chunk_bar:
         from remind.training.progress import progress_bar
 
         self._bar = progress_bar("generating", console)
+        self._opened: tuple[Any, ...] = ()
 
     def __enter__(self) -> Any:
-        opened: list[Any] = []  # with the first chunk: what is wrong with the request is said without a bar
-
         def watch(made: Any, total: int) -> None:
-            if not opened:
-                opened.extend(self._bar.__enter__())
-            bar, task = opened
+            if not self._opened:  # with the first chunk: what is wrong with the request is said without a bar
+                self._opened = self._bar.__enter__()
+            bar, task = self._opened
             bar.update(task, total=total, completed=made.chunk + 1,
                        note=f"remembers {len(made.session.memory.resident)} chunks")  # fmt: skip
 
         return watch
 
     def __exit__(self, *problem: object) -> None:
-        self._bar.__exit__(*problem)
+        if self._opened:
+            self._bar.__exit__(*problem)
 
 
 def _batch(asked: GenerateArguments) -> None:
