@@ -14,8 +14,8 @@ from remind.inference.pipeline import RemindPipeline
 from remind.inference.session import Session
 
 PROMPT = "a tank fills slowly"
-FAST: dict[str, Any] = {"steps": 2}
-"""Two denoising passes a chunk."""
+FAST: dict[str, Any] = {"steps": 1}
+"""One denoising pass a chunk."""
 
 
 @cache

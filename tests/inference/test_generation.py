@@ -117,6 +117,7 @@ def test_without_a_schedule_roles_come_from_what_is_seen() -> None:
         ({"negative_prompt": "blurred"}, "without guidance"),
         ({"memory": "elephant"}, "elephant"),
         ({"memory_budget": 1000}, "too small"),
+        ({"memory_budget": 300_000}, "policy full is used up"),
         ({"memory_noise": 1.0}, "noise level"),
         ({"steps": 0}, "at least one step"),
         ({"shift": -1.0}, "shift"),

@@ -19,6 +19,7 @@ from remind.geometry import PoseReading
 from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, Fit, camera_path
 from remind.inference.components import SHIPPED, Components, load_components
 from remind.inference.glance import Glance
+from remind.inference.memory_policy import most_remembered
 from remind.inference.options import GenerationOptions, HowToGenerate, generation_options
 from remind.inference.past import MemoryRow
 from remind.inference.placement import Placement
@@ -223,6 +224,11 @@ class RemindPipeline:
             reference_gap=what.get("reference_gap"), fov_deg=what.get("fov_deg"),
             allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, final=True, **how,
         )  # fmt: skip
+        if session.options.memory_budget is not None:  # what does not fit at the end is said at the beginning
+            roles: list[Role] = ["reference" for _ in what.get("references", ())]
+            roles += () if session.graph is None else session.graph.roles
+            roles += ["clean"] * (len(what.get("references", ())) + num_chunks - len(roles))
+            most_remembered(session.options.policy, roles, room=len(session.memory.cache.slots) - 1)
         spans = [frames_of_chunk(chunk) for chunk in range(num_chunks)]
         parts = [None if path is None else path[slice(span.start, span.stop)] for span in spans]
         if video is not None:
