@@ -10,6 +10,7 @@ import torch
 
 from remind.data.video_io import write_video
 from remind.errors import CameraError, InputError, RemindError
+from remind.frame_graph import frames_of_chunk
 from remind.generate.prepare import Prepared, prepare
 from remind.generate.run import options_of
 from tests.data.make_video import moving_square
@@ -102,3 +103,13 @@ def test_an_image_that_is_a_video_says_so(files: Path) -> None:
         ready(image=files / "moves.mp4")
     with pytest.raises(RemindError, match=r"start\.png.*--image"):
         ready(video=files / "start.png")
+
+
+def test_a_long_video_is_read_as_far_as_it_can_be_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    write_video(path, torch.zeros(frames_of_chunk(29).stop, 16, 16, 3, dtype=torch.uint8), 16)
+    continued = ready(chunks=None, video=path)
+    assert continued.video is not None
+    assert len(continued.video) == frames_of_chunk(26).stop == 321
+    assert continued.num_chunks == 27 + 7
+    assert any("goes on after them" in notice for notice in continued.notices)

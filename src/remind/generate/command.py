@@ -40,7 +40,8 @@ class GenerateCommand:
         allow_camera_jumps: take a path that jumps.
         reference: pictures or videos of what was there before; each is remembered as a clean chunk.
         reference_gap: chunks from the first reference to the video.
-        chunks: of the whole video, given ones included.
+        chunks: of the whole video, given ones included; None = the checkpoint's usual 7, after at most 20 s of a
+            video that is given.
         sampler: how a chunk is denoised: explicit steps along the flow, Wan's multistep solver, or, for weights that
             were distilled for it, prediction and fresh noise in turns. None = the checkpoint's usual.
         steps: model passes per chunk; None = the checkpoint's usual.

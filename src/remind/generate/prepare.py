@@ -25,6 +25,11 @@ from remind.inference.session import FIRST_FRAMES
 from remind.prompt_schedule import PromptSchedule
 
 
+MOST_GIVEN = 27
+"""Chunks, 20 s, that are read of a video where nobody says how long all of it is to be. Our choice: a film would not fit
+into memory, and nobody means to continue one after its first two hours."""
+
+
 @dataclass(frozen=True)
 class ReadFile:
     """A file that was read.
@@ -129,7 +134,7 @@ def prepare(
             raise InputError("nothing is left to generate", got="1 chunk in all, and a video",
                              expected="at least 2", fix="raise --chunks")  # fmt: skip
         if command.chunks is None and recipe is None:
-            most = 10**6  # all of it
+            most = frames_of_chunk(MOST_GIVEN - 1).stop
         given = read_prefix(command.video, hw, max_frames=most, start_s=command.start_s, hold=command.hold)
         main: tuple[ReadFile, ...] = (ReadFile("video", command.video, given, command.start_s, command.hold),)
         if recipe is None:
