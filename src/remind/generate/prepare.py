@@ -24,10 +24,9 @@ from remind.inference.options import GenerationOptions
 from remind.inference.session import FIRST_FRAMES
 from remind.prompt_schedule import PromptSchedule
 
-
 MOST_GIVEN = 27
-"""Chunks, 20 s, that are read of a video where nobody says how long all of it is to be. Our choice: a film would not fit
-into memory, and nobody means to continue one after its first two hours."""
+"""Chunks, 20 s, that are read of a video where nobody says how long all of it is to be. Our choice: a film would not
+fit into memory, and nobody means to continue one after its first two hours."""
 
 
 @dataclass(frozen=True)
