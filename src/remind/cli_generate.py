@@ -42,7 +42,10 @@ def generate(arguments: Sequence[str], *, prog: str = "remind generate") -> None
 
     asked = tyro.cli(GenerateArguments, prog=prog, args=list(arguments) or ["--help"], description=EXAMPLES)
     if asked.from_ is not None and asked.batch is not None:
-        raise InputError("give a manifest or a batch, not both")
+        raise InputError("give a manifest or a batch, not both", got=f"--from {asked.from_} and --batch {asked.batch}")
+    if asked.batch is not None and (asked.dry_run or asked.plan_picture is not None):
+        raise InputError("a dry run is of one video", got=f"--batch {asked.batch}",
+                         fix="give one of its requests as options")  # fmt: skip
     if asked.batch is not None:
         _batch(asked)
     elif asked.from_ is not None:
@@ -101,12 +104,13 @@ class _chunk_bar:
     def __init__(self, console: Any):
         from remind.training.progress import progress_bar
 
-        self._bar, self._opened = progress_bar("generating", console), list[Any]()
+        self._bar = progress_bar("generating", console)
+        self._opened: tuple[Any, ...] = ()
 
     def __enter__(self) -> Any:
         def watch(made: Any, total: int) -> None:
             if not self._opened:  # with the first chunk: what is wrong with the request is said without a bar
-                self._opened.extend(self._bar.__enter__())
+                self._opened = self._bar.__enter__()
             bar, task = self._opened
             bar.update(task, total=total, completed=made.chunk + 1,
                        note=f"remembers {len(made.session.memory.resident)} chunks")  # fmt: skip
@@ -124,7 +128,7 @@ def _batch(asked: GenerateArguments) -> None:
 
     from remind.generate.batch import read_batch
     from remind.generate.batch_commands import ALLOWED, BatchMaker, shared_of
-    from remind.generate.batch_run import run_batch
+    from remind.generate.batch_run import run_batch, wait_for_other_ranks
 
     assert asked.batch is not None
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -140,7 +144,8 @@ def _batch(asked: GenerateArguments) -> None:
         workers=asked.ray_workers or (gpus if on_gpus else max(1, (os.cpu_count() or 2) // 2)),
         gpus_per_worker=1.0 if on_gpus else 0.0, console=Console(stderr=True) if rank == 0 else None,
     )  # fmt: skip
-    print(f"rank {rank}: {report}" if world_size > 1 else str(report))
+    print(f"rank {rank}: {report}" if world_size > 1 else str(report), flush=True)
+    wait_for_other_ranks()
     if report.exit_code:
         raise SystemExit(report.exit_code)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from remind.errors import CheckpointError, InputError
+from remind.errors import CameraError, CheckpointError, InputError
 from remind.generate.inputs import file_sha256
 from remind.generate.manifest import Manifest, differences
 from remind.generate.manifest_files import checked_file, read_cameras, relative_to, resolve_inside
@@ -173,15 +173,17 @@ def test_cameras_that_are_none(tmp_path: Path) -> None:
     path = written(tmp_path)
     item = Manifest.read(path).request.cameras
     good = {"c2w": some_cameras().c2w.numpy(), "intrinsics_px": some_cameras().intrinsics_px.numpy(),
-            "hw": np.array([32, 32]), "valid": np.ones(21, bool)}  # fmt: skip
+            "hw": np.array([32, 32]), "pose_valid": np.ones(21, bool)}  # fmt: skip
     bad = [{**good, "c2w": good["c2w"][:5]}, {**good, "c2w": good["c2w"] * np.nan}, {**good, "hw": np.array([0, 4])},
            {**good, "intrinsics_px": good["intrinsics_px"] * np.inf}, {**good, "c2w": np.array([{}])},
-           {k: v for k, v in good.items() if k != "valid"}]  # fmt: skip
+           {k: v for k, v in good.items() if k != "pose_valid"}]  # fmt: skip
     for arrays in bad:
         np.savez(tmp_path / item.path, **arrays)
         changed = item.model_copy(update={"sha256": file_sha256(tmp_path / item.path)})
-        with pytest.raises(InputError, match=r"a.mp4.cameras.npz: not the cameras of a video; got .*Fix: restore"):
+        with pytest.raises(CameraError, match=r"a.mp4.cameras.npz: "):
             read_cameras(path, changed)
+    np.savez(tmp_path / item.path, **good)
+    read_cameras(path, item.model_copy(update={"sha256": file_sha256(tmp_path / item.path)}))
 
 
 def test_another_checkpoint_is_named_with_the_one_that_made_it(tmp_path: Path) -> None:

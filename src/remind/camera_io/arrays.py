@@ -31,10 +31,10 @@ def load_cameras_npz(source: Path | bytes) -> Cameras:
     """
     name, data = ("cameras.npz", source) if isinstance(source, bytes) else (source.name, read_bytes(source))
     members = {
-        "c2w": (np.float64, (-1, 4, 4)),
-        "intrinsics_px": (np.float32, (-1, 4)),
-        "hw": (np.int64, (2,)),
-        "pose_valid": (np.bool_, (-1,)),
+        "c2w": ((np.float64,), (-1, 4, 4)),
+        "intrinsics_px": ((np.float32, np.float64), (-1, 4)),
+        "hw": ((np.int64,), (2,)),
+        "pose_valid": ((np.bool_,), (-1,)),
     }
     arrays, rows = read_npz(name, data, members)
     valid = torch.from_numpy(arrays["pose_valid"])
@@ -60,8 +60,11 @@ def read_cameras_npz(source: Path | bytes, *, fps: int | float) -> CameraTrack:
     return CameraTrack(cameras.c2w[valid], cameras.intrinsics_px[valid], cameras.hw, times[valid])
 
 
-def write_cameras_npz(path: Path, cameras: Cameras) -> None:
+def write_cameras_npz(path: Path, cameras: Cameras, *, exact: bool = False) -> None:
     """As the clip store holds them.
+
+    Args:
+        exact: keep the last bits of intrinsics, in float64: what is generated under them again must be the same.
 
     Raises:
         CameraError: a place that cannot be written.
@@ -70,7 +73,7 @@ def write_cameras_npz(path: Path, cameras: Cameras) -> None:
     np.savez(
         buffer,
         c2w=cameras.c2w.double().numpy(),
-        intrinsics_px=cameras.intrinsics_px.float().numpy(),
+        intrinsics_px=(cameras.intrinsics_px.double() if exact else cameras.intrinsics_px.float()).numpy(),
         hw=np.array(cameras.hw, dtype=np.int64),
         pose_valid=cameras.valid.numpy(),
     )

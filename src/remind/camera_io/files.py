@@ -68,13 +68,13 @@ def read_npy(path: Path, *, expected: str, fits: Callable[[tuple[int, ...]], boo
 
 
 def read_npz(
-    name: str, data: bytes, members: Mapping[str, tuple[type, tuple[int, ...]]]
+    name: str, data: bytes, members: Mapping[str, tuple[tuple[type, ...], tuple[int, ...]]]
 ) -> tuple[dict[str, np.ndarray], int]:
     """Arrays of an npz whose types are known and whose lengths agree.
 
     Args:
         name: for messages.
-        members: dtype and shape of each array; a first dimension of -1 is the common number of rows.
+        members: possible dtypes and shape of each array; a first dimension of -1 is the common number of rows.
 
     Returns:
         The arrays and the number of rows.
@@ -86,7 +86,7 @@ def read_npz(
     rows: int | None = None
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for member, (dtype, shape) in members.items():
+            for member, (dtypes, shape) in members.items():
                 with archive.open(f"{member}.npy") as stream:
                     if np.lib.format.read_magic(stream) != (1, 0):
                         raise ValueError(f"{member} has an unknown header")
@@ -94,8 +94,9 @@ def read_npz(
                     if shape[0] == -1 and rows is None and got and 1 <= got[0] <= MAX_POSES:
                         rows = got[0]
                     wanted = tuple(rows if side == -1 else side for side in shape)
-                    if got != wanted or fortran or got_dtype != np.dtype(dtype):
-                        raise ValueError(f"{member} is {got_dtype}{got}, not {np.dtype(dtype)}{wanted}")
+                    if got != wanted or fortran or got_dtype not in dtypes:
+                        expected = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
+                        raise ValueError(f"{member} is {got_dtype}{got}, not {expected}{wanted}")
                     count = int(np.prod(got))
                     raw = stream.read(count * got_dtype.itemsize)
                     arrays[member] = np.frombuffer(raw, got_dtype, count).reshape(got).copy()

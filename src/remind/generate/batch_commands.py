@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -59,13 +60,16 @@ def command_of(item: BatchItem, shared: GenerateCommand) -> GenerateCommand:
     asked: dict[str, Any] = dict(item.options)
     if isinstance(asked.get("reference"), str):
         asked["reference"] = [asked["reference"]]
-    try:
-        typed = {name: _adapter(name).validate_python(value) for name, value in asked.items()}
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"line {item.line}, {item.id}: an option of the wrong kind", got=repr(first["input"])[:80],
-                         expected=first["msg"]) from None  # fmt: skip
-    return replace(shared, out=item.out, **_without_rivals(typed))
+    typed: dict[str, Any] = {}
+    for name, value in asked.items():
+        try:
+            typed[name] = _adapter(name).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            raise InputError(f"line {item.line}, {item.id}: {name} is of the wrong kind", got=repr(value)[:80],
+                             expected=error.errors()[0]["msg"]) from None  # fmt: skip
+    command = replace(shared, out=item.out, **_without_rivals(typed))
+    command.check()
+    return command
 
 
 def _without_rivals(typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +79,7 @@ def _without_rivals(typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _adapter(name: str) -> TypeAdapter[Any]:
+def _adapter(name: str) -> Any:
     return TypeAdapter(get_type_hints(GenerateCommand)[name])
 
 

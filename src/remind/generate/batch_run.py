@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +112,24 @@ def run_batch(
                 _write_failed(failed_file, failed)
             progress.update(task, advance=1, note=f"{len(failed)} failed" if failed else "")
     return BatchReport(len(todo) - len(failed), len(mine) - len(todo), tuple(failed), failed_file)
+
+
+def wait_for_other_ranks() -> None:
+    """Return when all ranks of torchrun have come here: it ends all of them with the first that leaves with an error,
+    and a rank that failed at one request must not stop the others at theirs. Without torchrun nothing is waited for.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    from torch.distributed import rendezvous
+
+    try:
+        store, _, world_size = next(rendezvous("env://", timeout=timedelta(seconds=60)))
+        done = store.add("remind batch: ranks that are done", 1)
+        while done < world_size:
+            time.sleep(0.5)
+            done = store.add("remind batch: ranks that are done", 0)
+    except (RuntimeError, ValueError) as error:  # the videos are made; what is lost is the waiting
+        logger.warning("other ranks cannot be waited for: %s", str(error)[:200])
 
 
 def _attempt(make: Make, item: BatchItem) -> Failed | None:

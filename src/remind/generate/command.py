@@ -8,6 +8,7 @@ from typing import Literal
 
 from remind.errors import InputError
 from remind.frame_graph import InterruptionKind
+from remind.geometry import PoseReading
 from remind.inference.camera_path import Fit
 from remind.inference.placement import Offload, Placement, Precision
 from remind.inference.samplers import SamplerKind
@@ -33,12 +34,14 @@ class GenerateCommand:
         interrupt: let this happen to the view: a video is interrupted and continued from where the view returns;
             an image's video is asked for it by its prompts.
         camera: words such as `right-20, left-20`, or a file.
+        camera_convention: how the matrices of a .npy or a bare .json are to be read; other files say it themselves.
         camera_fit: what to do with a camera path of another length.
         fov_deg: horizontal field of view where the path has no lens.
         allow_camera_jumps: take a path that jumps.
         reference: pictures or videos of what was there before; each is remembered as a clean chunk.
         reference_gap: chunks from the first reference to the video.
-        chunks: of the whole video, given ones included.
+        chunks: of the whole video, given ones included; None = the checkpoint's usual 7, after at most 20 s of a
+            video that is given.
         sampler: how a chunk is denoised: explicit steps along the flow, Wan's multistep solver, or, for weights that
             were distilled for it, prediction and fresh noise in turns. None = the checkpoint's usual.
         steps: model passes per chunk; None = the checkpoint's usual.
@@ -70,6 +73,7 @@ class GenerateCommand:
     schedule: Path | None = None
     interrupt: InterruptionKind | None = None
     camera: str | None = None
+    camera_convention: PoseReading | None = None
     camera_fit: Fit | None = None
     fov_deg: float | None = None
     allow_camera_jumps: bool = False
@@ -94,22 +98,41 @@ class GenerateCommand:
     compare: bool = False
 
     def __post_init__(self) -> None:
+        if self.chunks is not None and not 1 <= self.chunks <= 100_000:
+            raise InputError("a video has at least one chunk", got=self.chunks, expected="1..100000")
+        self.budget_bytes  # noqa: B018 (words that are no size are refused here)
+
+    def check(self) -> None:
+        """Whether the options go together; what the lines of a batch share need not, before a line adds its own.
+
+        Raises:
+            InputError: they do not.
+        """
         if self.image is not None and self.video is not None:
             raise InputError("give an image or a video, not both", got=f"{self.image} and {self.video}")
-        if self.interrupt == "lookaway":
-            raise InputError("a lookaway needs pictures wider than the model's view", got="interrupt lookaway",
+        if self.interrupt in ("lookaway", "camera_loop"):
+            raise InputError("a camera that looks away must see more than the model's view",
+                             got=f"interrupt {self.interrupt}",
                              fix="ask for it with --camera lookaway:60, or take another interruption")  # fmt: skip
         if self.interrupt is not None and self.image is None and self.video is None:
             raise InputError("an interruption needs something to interrupt", got="neither an image nor a video")
         if self.interrupt is not None and self.schedule is not None:
             raise InputError("the interruption brings its own prompts", got=f"--interrupt and {self.schedule}",
                              fix="leave one of them out")  # fmt: skip
+        if self.video is None and (self.start_s or self.hold):
+            raise InputError("there is no video to start in or to hold",
+                             got=f"--start-s {self.start_s:g}, {'' if self.hold else 'no '}--hold",
+                             fix="give --video, or leave them out")  # fmt: skip
+        if self.camera is None and (self.camera_fit or self.fov_deg is not None or self.allow_camera_jumps):
+            raise InputError("there is no camera path", fix="give --camera, or leave them out",
+                             got="options of one (--camera-fit, --fov-deg, --allow-camera-jumps)")  # fmt: skip
+        if self.reference_gap is not None and not 0 < len(self.reference) <= self.reference_gap:
+            raise InputError("the gap is from the first reference to the video, and must hold all of them",
+                             got=f"gap of {self.reference_gap} chunks, {len(self.reference)} references",
+                             fix="give --reference, and a --reference-gap of at least as many chunks")  # fmt: skip
         if self.compare and (self.video is None or self.interrupt is None):
             raise InputError("there is a truth to compare with only where a video is interrupted",
                              fix="give --video and --interrupt, or leave --compare out")  # fmt: skip
-        if self.chunks is not None and not 1 <= self.chunks <= 100_000:
-            raise InputError("a video has at least one chunk", got=self.chunks, expected="1..100000")
-        self.budget_bytes  # noqa: B018 (words that are no size are refused here)
 
     @property
     def mode(self) -> Literal["t2v", "i2v", "v2v"]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from remind.frame_graph import LATENTS_PER_CHUNK, FrameGraph, Role, chunk_of_frame, frames_of_chunk
+from remind.frame_graph import FrameGraph, Role, chunk_of_frame, frames_of_chunk
 from remind.generate.command import GenerateCommand
 from remind.generate.prepare import Prepared, prepare
 from remind.generate.preview import Preview, preview_table, save_preview
 from remind.generate.run import options_of
 from remind.inference.generation_plan import generation_plan
-from remind.inference.memory_policy import Coming, MemoryPolicy, Remembered
+from remind.inference.memory_policy import most_remembered
 from remind.inference.network_shapes import find_networks
 from remind.inference.roles import RoleTracker
 
@@ -27,6 +26,7 @@ def dry_run(command: GenerateCommand, console: Console, *, picture: Path | None 
     Raises:
         RemindError: what generating would refuse before it begins.
     """
+    command.check()
     networks = find_networks(command.checkpoint, base=command.base, hw=None)
     options = options_of(command, wan=networks.vae is not None)
     ready = prepare(command, options, hw=networks.hw, usual_frames=frames_of_chunk(networks.num_chunks - 1).stop)
@@ -44,18 +44,12 @@ def dry_run(command: GenerateCommand, console: Console, *, picture: Path | None 
         command.checkpoint, base=command.base, placement=command.placement, num_chunks=ready.num_chunks,
         given_chunks=chunk_of_frame(given - 1) + 1 if given else 0, first_frame=ready.image is not None,
         steps=options.sampler.steps, guidance=options.guidance, prompts=len(set(told)),
-        remembered=_most_remembered(options.policy, preview.roles), budget_bytes=options.memory_budget,
+        remembered=most_remembered(options.policy, preview.roles), budget_bytes=options.memory_budget,
         storage=options.memory_storage, chunks_per_pass=options.chunks_per_pass,
     )  # fmt: skip
+    if options.memory_budget is not None:
+        most_remembered(options.policy, preview.roles, room=plan.slots - 1)  # may not be enough for it
     plan.render(console)
-
-
-def _most_remembered(policy: MemoryPolicy, roles: Sequence[Role]) -> int:
-    """What the policy would show to the last chunk, were all before it resident."""
-    last = len(roles) - 1
-    past = [Remembered(chunk, LATENTS_PER_CHUNK * chunk, role, role == "anchor", True, None, None, None)
-            for chunk, role in enumerate(roles[:last])]  # fmt: skip
-    return len(policy.keep(past, Coming(last, LATENTS_PER_CHUNK * last, roles[last], None), last))
 
 
 def roles_of(ready: Prepared) -> tuple[Role, ...]:

@@ -142,7 +142,7 @@ def _held(
         raise InputError(f"{name}: shorter than one chunk",
                          got=f"{len(frames)} frames at {fps} fps from {start_s:g} s on",
                          expected=f"{SHORTEST} frames or more ({SHORTEST / fps:.2f} s at {fps} fps)",
-                         fix="use a longer video, start earlier, hold its last frame, or give one frame as an image",
+                         fix="use a longer video, start earlier, hold its last frame (--hold), or give an --image",
                          )  # fmt: skip
     missing = SHORTEST - len(frames)
     notices.append(f"{name} has only {len(frames)} frames: its last one is held for {missing} more, "

@@ -50,6 +50,7 @@ class MemoryLine(Part):
     role: Word
     protected: bool
     importance: float | None
+    last_importance: float | None = None
     bytes: Count
 
 

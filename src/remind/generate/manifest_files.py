@@ -10,16 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import torch
-
+from remind.camera_io import load_cameras_npz, write_cameras_npz
 from remind.clip import Cameras
-from remind.data.npz import read_npz, write_npz
-from remind.errors import InputError, RemindError
+from remind.errors import InputError
 from remind.generate.inputs import file_sha256
 from remind.whole_file import whole_file
-
-_MAX_CAMERA_BYTES = 2**28
 
 
 @runtime_checkable
@@ -104,38 +99,21 @@ def write_cameras(out: Path, cameras: Cameras) -> tuple[str, str]:
     """Write the cameras of a video beside it, as OUT.cameras.npz; returns its name and SHA-256.
 
     Raises:
-        InputError: a place that cannot be written.
+        CameraError: a place that cannot be written.
     """
     path = out.with_name(f"{out.name}.cameras.npz")
-    arrays = {"c2w": cameras.c2w.cpu().numpy(), "intrinsics_px": cameras.intrinsics_px.cpu().numpy(),
-              "hw": np.array(cameras.hw, np.int64), "valid": cameras.valid.cpu().numpy()}  # fmt: skip
-    data = write_npz(arrays)
-    write_bytes(path, data)
-    return path.name, sha256(data).hexdigest()
+    write_cameras_npz(path, cameras, exact=True)
+    return path.name, file_sha256(path)
 
 
 def read_cameras(manifest: Path, item: NamedFile, *, allow: Iterable[Path] = ()) -> Cameras:
     """The cameras that a manifest names, as `write_cameras` wrote them.
 
     Raises:
-        InputError: as `checked_file`, or no cameras in it.
+        InputError: as `checked_file`.
+        CameraError: no cameras in it.
     """
-    path = checked_file(manifest, item, allow=allow)
-    try:
-        found = read_npz(read_bytes(path, _MAX_CAMERA_BYTES), {
-            "c2w": ("float64", (None, 4, 4)), "intrinsics_px": ("float64", (None, 4)), "hw": ("int64", (2,)),
-            "valid": ("bool", (None,)),
-        })  # fmt: skip
-        lengths = {len(found[name]) for name in ("c2w", "intrinsics_px", "valid")}
-        if len(lengths) != 1:
-            raise InputError("arrays of several lengths", got=sorted(lengths))
-        height, width = (int(side) for side in found["hw"])
-        if min(height, width) < 1 or not np.isfinite(found["intrinsics_px"]).all():
-            raise InputError("intrinsics that no camera has", got=f"{width} x {height} px")
-        return Cameras(torch.from_numpy(found["c2w"]), torch.from_numpy(found["intrinsics_px"]), (height, width),
-                       torch.from_numpy(found["valid"]))  # fmt: skip
-    except RemindError as error:
-        raise InputError(f"{path.name}: not the cameras of a video", got=str(error), fix="restore the file") from None
+    return load_cameras_npz(checked_file(manifest, item, allow=allow))
 
 
 def canonical_sha256(value: object) -> str:

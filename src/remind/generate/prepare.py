@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -22,6 +23,10 @@ from remind.inference.camera_path import camera_path
 from remind.inference.options import GenerationOptions
 from remind.inference.session import FIRST_FRAMES
 from remind.prompt_schedule import PromptSchedule
+
+MOST_GIVEN = 27
+"""Chunks, 20 s, that are read of a video where nobody says how long all of it is to be. Our choice: a film would not
+fit into memory, and nobody means to continue one after its first two hours."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,9 @@ class Prepared:
     num_chunks: int
     image: UInt8[Tensor, "h w 3"] | None = None
     video: UInt8[Tensor, "t h w 3"] | None = None
-    truth: UInt8[Tensor, "t h w 3"] | None = None
-    degraded: UInt8[Tensor, "t h w 3"] | None = None
-    references: tuple[UInt8[Tensor, "t h w 3"], ...] = ()
+    truth: UInt8[Tensor, "whole h w 3"] | None = None
+    degraded: UInt8[Tensor, "whole h w 3"] | None = None
+    references: tuple[UInt8[Tensor, "_ h w 3"], ...] = ()
     gap_chunks: int | None = None
     cameras: Cameras | None = None
     camera_said: str = ""
@@ -128,7 +133,7 @@ def prepare(
             raise InputError("nothing is left to generate", got="1 chunk in all, and a video",
                              expected="at least 2", fix="raise --chunks")  # fmt: skip
         if command.chunks is None and recipe is None:
-            most = 10**6  # all of it
+            most = frames_of_chunk(MOST_GIVEN - 1).stop
         given = read_prefix(command.video, hw, max_frames=most, start_s=command.start_s, hold=command.hold)
         main: tuple[ReadFile, ...] = (ReadFile("video", command.video, given, command.start_s, command.hold),)
         if recipe is None:
@@ -143,7 +148,7 @@ def prepare(
     cameras = None
     if command.camera is not None:
         cameras = camera_path(command.camera, num_frames=frames_of_chunk(num_chunks - 1).stop, hw=hw,
-                              fov_deg=command.fov_deg, fit=command.camera_fit,
+                              fov_deg=command.fov_deg, convention=command.camera_convention, fit=command.camera_fit,
                               allow_jumps=command.allow_camera_jumps)  # fmt: skip
     return arrange(
         main + references, _told(command, recipe, num_chunks), options, num_chunks, cameras=cameras,
@@ -154,8 +159,12 @@ def prepare(
 def arrange(
     files: Sequence[ReadFile], told: PromptSchedule, options: GenerationOptions, num_chunks: int, *,
     cameras: Cameras | None, camera_said: str, recipe: InterruptionRecipe | None, gap_chunks: int | None,
+    seen_cameras: bool = False,
 ) -> Prepared:  # fmt: skip
     """Put what was read in its places, and interrupt what is to be interrupted; see `Prepared`.
+
+    Args:
+        seen_cameras: cameras are interrupted already, as a manifest's are.
 
     Raises:
         InputError: prompts for chunks that will not be.
@@ -165,11 +174,13 @@ def arrange(
     video, truth, degraded = first.get("video"), None, None
     if video is not None and recipe is not None:
         truth = video
-        interrupted = apply_interruption(Clip(video, float(FPS), cameras=cameras), recipe)
-        degraded, cameras = interrupted.rgb, interrupted.cameras
+        degraded = apply_interruption(Clip(video, float(FPS)), recipe).rgb
         frontier = FrameGraph(recipe.schedule(len(video))).frontier
         assert frontier is not None
         video = degraded[: frames_of_chunk(frontier).start]
+    if cameras is not None and recipe is not None and not seen_cameras:  # a zoom has another lens
+        blank = torch.zeros(len(cameras), *cameras.hw, 3, dtype=torch.uint8)
+        cameras = apply_interruption(Clip(blank, float(FPS), cameras=cameras), recipe).cameras
     return Prepared(
         tuple(files), told, options, num_chunks, image=first["image"][0] if "image" in first else None, video=video,
         truth=truth, degraded=degraded, references=tuple(f.given.rgb for f in files if f.kind == "reference"),

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remind.generate.manifest_files import canonical_sha256
+from remind.inference.placement import Precision
+from remind.inference.samplers import SamplerKind
+from remind.models.kv_cache import Storage
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(max_length=500)]
@@ -62,7 +65,7 @@ class CameraFile(Part):
 class SamplerFacts(Part):
     """As `Sampler`; levels are those of few-step sampling."""
 
-    kind: Word = "euler"
+    kind: SamplerKind = "euler"
     steps: Annotated[int, Field(ge=1, le=10_000)]
     shift: Annotated[float, Field(gt=0)]
     levels: tuple[float, ...] | None = None
@@ -80,7 +83,7 @@ class MemoryFacts(Part):
 
     policy: Word = "full"
     budget_bytes: Count | None = None
-    storage: Word = "float"
+    storage: Storage = "float"
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
@@ -139,7 +142,7 @@ class Request(Part):
     chunks_per_pass: Annotated[int, Field(ge=1, le=1000)] = 2
     hw: tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]]
     fps: Annotated[float, Field(gt=0, le=1000)] = 16.0
-    dtype: Word = "fp32"
+    dtype: Precision = "fp32"
     checkpoint: CheckpointFacts
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 
 from remind import __version__
 from remind.data.interrupt import InterruptionRecipe
+from remind.data.video_io.writing import check_writable
+from remind.errors import CheckpointError
 from remind.frame_graph import FrameGraph
 from remind.generate.command import GenerateCommand
 from remind.generate.inputs import FPS, file_sha256, read_picture, read_prefix
@@ -28,6 +31,7 @@ from remind.generate.request import (
     Request,
     SamplerFacts,
 )
+from remind.inference.components import SHIPPED
 from remind.inference.options import GenerationOptions, HowToGenerate, generation_options
 from remind.inference.pipeline import MadeChunk, RemindPipeline
 from remind.inference.placement import Placement
@@ -77,6 +81,8 @@ def generate(command: GenerateCommand, pipeline: RemindPipeline | None = None, *
         RemindError: an input that cannot be read, an output that cannot be written, options that do not fit.
     """
     began = time.perf_counter()
+    command.check()
+    check_writable(command.out)  # before weights are read
     made_by = pipeline or load_pipeline(command)
     facts = made_by.components.facts
     options = options_of(command, wan=facts.base is not None)
@@ -98,19 +104,25 @@ def generate_again(
         manifest: as `generate` wrote it. It is not trusted: files that it names must be in its folder or in `allow`,
             and have the hashes that it says.
         checkpoint, base: where they are now, if not where they were.
-        placement: where to compute; None = on the CPU or the first GPU, in the type that the manifest says.
+        placement: where to compute; None = on the CPU or the first GPU. In the type that the manifest says, if it says
+            none.
         allow: folders that its inputs may be in besides its own.
 
     Raises:
         RemindError: what the manifest names is not there, or is not what it was.
     """
     began = time.perf_counter()
+    check_writable(out)
     then = Manifest.read(manifest, allow=allow)
     asked = then.request
-    where = placement or Placement(dtype="bf16" if asked.dtype == "bf16" else "fp32")
-    pipeline = RemindPipeline.from_pretrained(
-        checkpoint or asked.checkpoint.name, base=base or asked.checkpoint.base, placement=where, hw=asked.hw
-    )
+    where = placement or Placement()
+    where = where if where.dtype is not None else replace(where, dtype=asked.dtype)
+    name = checkpoint or asked.checkpoint.name
+    if checkpoint is None and name not in SHIPPED and not Path(name).exists():
+        raise CheckpointError(f"{manifest.name}: the checkpoint that it names is not here", got=name,
+                              expected=f"weights with sha256 {asked.checkpoint.sha256[:12]}...",
+                              fix="say where they are: --checkpoint")  # fmt: skip
+    pipeline = RemindPipeline.from_pretrained(name, base=base or asked.checkpoint.base, placement=where, hw=asked.hw)
     then.check_checkpoint(pipeline.components.facts.source, pipeline.components.facts.checkpoint_hash)
     ready = _again(then, manifest, pipeline, allow)
     now = _make(ready, pipeline, out, began, watch=watch, png_frames=png_frames, keep_inputs=True,
@@ -135,18 +147,20 @@ def _again(then: Manifest, manifest: Path, pipeline: RemindPipeline, allow: Iter
             given = read_prefix(path, hw, max_frames=item.num_frames, start_s=item.start_s, hold=item.hold)
         files.append(ReadFile(item.kind, path, given, item.start_s, item.hold))
     memory = asked.memory
-    sampler = Sampler(asked.sampler.steps, asked.sampler.shift, asked.sampler.kind, asked.sampler.levels)  # type: ignore[arg-type]
+    sampler = Sampler(asked.sampler.steps, asked.sampler.shift, asked.sampler.kind, asked.sampler.levels)
     options = GenerationOptions(
         seed=asked.seed, sampler=sampler, guidance=asked.guidance, negative_prompt=asked.negative_prompt,
-        memory=memory.policy, memory_budget=memory.budget_bytes, memory_storage=memory.storage,  # type: ignore[arg-type]
+        memory=memory.policy, memory_budget=memory.budget_bytes, memory_storage=memory.storage,
         memory_noise=memory.noise, chunks_per_pass=asked.chunks_per_pass,
     )  # fmt: skip
     cameras = None if asked.cameras is None else read_cameras(manifest, asked.cameras, allow=allow)
     recipe = None if asked.recipe is None else InterruptionRecipe.from_json(json.dumps(asked.recipe))
-    told = PromptSchedule(asked.prompt, tuple((k, WHOLE + text) for k, text in enumerate(asked.schedule)))
+    said = asked.schedule
+    told = PromptSchedule(asked.prompt, tuple((k, WHOLE + text) for k, text in enumerate(said)
+                                              if k == 0 or text != said[k - 1]))  # fmt: skip
     return arrange(files, told, options, asked.num_chunks, cameras=cameras,
                    camera_said="" if asked.cameras is None else asked.cameras.said, recipe=recipe,
-                   gap_chunks=asked.gap_chunks or None)  # fmt: skip
+                   gap_chunks=asked.gap_chunks or None, seen_cameras=True)  # fmt: skip
 
 
 def _make(
@@ -189,7 +203,7 @@ def _make(
                       columns=("truth", "given", "generated") if compare else ("generated",)),
         memory_table=tuple(
             MemoryLine(slot=row.slot, chunk=row.chunk, position=row.position, role=row.role, protected=row.protected,
-                       importance=row.importance, bytes=row.nbytes)
+                       importance=row.importance, last_importance=row.last_importance, bytes=row.nbytes)
             for row in session.memory.table()
         ),
         item_sha256=item_sha256,
@@ -227,7 +241,7 @@ def request_of(
                            storage=options.memory_storage, noise=options.memory_noise),
         gap_chunks=ready.gap_chunks or 0, seed=options.seed, num_chunks=ready.num_chunks,
         chunks_per_pass=options.chunks_per_pass, hw=pipeline.hw, fps=float(FPS),
-        dtype=str(pipeline.model.dtype).removeprefix("torch.").replace("float32", "fp32").replace("bfloat16", "bf16"),
+        dtype="bf16" if pipeline.model.dtype == torch.bfloat16 else "fp32",
         checkpoint=CheckpointFacts(
             name=facts.source, sha256=facts.checkpoint_hash, licence=facts.licence,
             base=None if facts.base is None else str(facts.base), codec=pipeline.codec.digest,

@@ -70,7 +70,7 @@ def check_jumps(
                 f"the camera jumps at frame {frame} ({frame / fps:.2f} s)",
                 got=f"it {word} by {far:.3g} {unit} from frame {frame - 1} to frame {frame}",
                 expected=f"at most {limit:g} degrees" if far > limit else usually,
-                fix="give the path more frames, or allow jumps",
+                fix="give the path more frames, or allow jumps (--allow-camera-jumps)",
             )
 
 

@@ -144,8 +144,8 @@ def _fitted(given: GivenPath, num_frames: int, fit: Fit) -> GivenPath:
     if fit == "exact":
         raise CameraError("the camera path has another length than the video", got=f"a path of {len(given)} frames",
                           expected=f"{num_frames}, as the video has",
-                          fix='say fit "stretch" (another pace, the same angles) or "hold" (the same pace; '
-                              "it rests at its end, or is cut where the video ends)")  # fmt: skip
+                          fix="fit it (fit, --camera-fit): stretch (another pace, the same angles) or hold (the same "
+                              "pace; it rests at its end, or is cut where the video ends)")  # fmt: skip
     if fit == "hold" or len(given) == 1:
         rows = torch.arange(num_frames).clamp(max=len(given) - 1)
         lens = None if given.intrinsics_px is None else given.intrinsics_px[rows]

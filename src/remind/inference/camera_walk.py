@@ -29,6 +29,9 @@ class CameraWalk:
         allow_jumps: take paths that jump.
         max_turn_deg: the farthest turn from one frame to the next, degrees, > 0.
         fps: of the video, > 0.
+
+    Raises:
+        CameraError: a field of view out of its range.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class CameraWalk:
         max_turn_deg: int | float = MAX_TURN_DEG,
         fps: int | float = FPS,
     ):
+        if not 5 <= fov_deg <= 170:
+            raise CameraError("no such field of view", got=f"{fov_deg} degrees", expected="5..170")
         self.hw, self.fov_deg, self.fps = hw, fov_deg, fps
         self.allow_jumps, self.max_turn_deg = allow_jumps, max_turn_deg
         none = torch.zeros(0, dtype=torch.float64)

@@ -78,7 +78,8 @@ class ChunkMemory:
             (slot, entry.chunk) for slot, entry in enumerate(self.cache.slots) if entry is not None
         ]
         return tuple(
-            MemoryRow(slot, p.chunk, p.position, p.role, p.protected, p.importance, 0 if slot is None else one)
+            MemoryRow(slot, p.chunk, p.position, p.role, p.protected, p.importance, p.last_importance,
+                      0 if slot is None else one)
             for slot, p in ((slot, self.past[chunk]) for slot, chunk in [*rows, *((None, c) for c in self.waiting)])
         )
 

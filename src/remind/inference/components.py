@@ -141,6 +141,7 @@ def load_components(
         InputError: a device that is not there, a frame size or a length that does not fit, a missing library.
     """
     found = find_source(source, base=base, hw=hw, num_frames=num_frames)
+    placement = placement.for_small_model() if found.base is None else placement
     dtype = placement.weights_dtype  # before anything large is read
     codec: VideoCodec = LinearCodec.load() if found.base is None else WanVAE.from_pretrained(found.base)
     _check_codec(found, codec)

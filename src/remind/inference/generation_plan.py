@@ -166,7 +166,7 @@ def generation_plan(
     if not 0 < utilisation <= 1:
         raise InputError("utilisation is a share of the peak rate", got=utilisation, expected="above 0, at most 1")
     kind = placement.target.type if placement.device == "auto" else placement.device.partition(":")[0]
-    dtype = placement.dtype_on(kind)
+    dtype = (placement.for_small_model() if networks.vae is None else placement).dtype_on(kind)
     waits = placement.offload if kind != "cpu" else frozenset()
     model, height_width = networks.model, networks.hw
     latent_hw = (height_width[0] // BLOCK_PX, height_width[1] // BLOCK_PX)

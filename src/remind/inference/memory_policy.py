@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from remind.clip import Cameras
 from remind.errors import InputError
-from remind.frame_graph import Role
+from remind.frame_graph import LATENTS_PER_CHUNK, Role
 from remind.inference.view_overlap import view_overlaps
 
 IMPORTANCE_LEVELS = 10
@@ -232,6 +232,22 @@ class Retrieve:
         stay = _by_need(protected, coming, anchors, room - 1)
         retrieved = _by_need(others, coming, anchors, min(self.chunks, room - 1 - len(stay)))
         return _take(room, reach[:1], stay, retrieved, recent)
+
+
+def most_remembered(policy: MemoryPolicy, roles: Sequence[Role], *, room: int | None = None) -> int:
+    """How many chunks the last one of a rollout with these roles would see, were all before it resident.
+
+    Args:
+        room: as for `MemoryPolicy.keep`; None = for all.
+
+    Raises:
+        InputError: what the policy refuses.
+    """
+    last = len(roles) - 1
+    past = [Remembered(chunk, LATENTS_PER_CHUNK * chunk, role, role in ("anchor", "reference"), True, None, None, None)
+            for chunk, role in enumerate(roles[:last])]  # fmt: skip
+    coming = Coming(last, LATENTS_PER_CHUNK * last, roles[last], None)
+    return len(policy.keep(past, coming, last if room is None else room))
 
 
 def anchors_of_past(past: Sequence[Remembered], coming: Coming) -> frozenset[int]:

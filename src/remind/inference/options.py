@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from remind.errors import InputError
 from remind.inference.memory_policy import MemoryPolicy, memory_policy
@@ -30,7 +30,8 @@ class GenerationOptions:
         memory_noise: sigma in [0, 1) at which chunks are remembered (ReMind Table 3, noisy memory retrieval).
         chunks_per_pass: 2 writes a finished chunk in the first pass of the next one; 1 in a pass of its own, which
             takes less memory at the same result up to rounding.
-        measure_importance: also measure how much remembered chunks are looked at where the policy does not need it.
+        measure_importance: measure how much remembered chunks are looked at, in the last pass of every chunk, so that
+            memory can explain itself. It changes nothing of the video and costs 5 to 10 % with four steps a chunk.
 
     Raises:
         InputError: a value out of its range, or words that are no policy.
@@ -45,7 +46,7 @@ class GenerationOptions:
     memory_storage: Storage = "float"
     memory_noise: float = 0.0
     chunks_per_pass: int = 2
-    measure_importance: bool = False
+    measure_importance: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -55,6 +56,15 @@ class GenerationOptions:
                              fix="give guidance, e.g. 5, or leave the negative prompt out")
         if not 0 <= self.guidance < 1000:
             raise InputError("guidance is a strength from 0 on", got=self.guidance, expected="e.g. 5; 1 = none")
+        if not 0 <= self.memory_noise < 1:
+            raise InputError("memory noise is a noise level", got=self.memory_noise, expected="0 <= sigma < 1")
+        if self.memory_storage not in get_args(Storage):
+            raise InputError("no such storage of memory", got=self.memory_storage,
+                             expected=" or ".join(get_args(Storage)))
+        if self.memory_budget is not None and self.memory_budget < 0:
+            raise InputError("a memory budget is a number of bytes", got=self.memory_budget)
+        if self.chunks_per_pass < 1:
+            raise InputError("a pass runs over at least one chunk", got=self.chunks_per_pass)
         self.policy  # noqa: B018 (words that are no policy are refused here)
 
     @property

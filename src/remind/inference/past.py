@@ -66,6 +66,7 @@ class PastChunk(PlacedChunk):
         importance: share of attention that later chunks gave it, times the number of entries that shared it, so that
             1 is as much as if it were spread evenly; the plain mean over the chunks that were measured while they
             could see it; None = never measured. See `Glance.attention_mass`.
+        last_importance: what the last chunk that was measured gave it.
         looks: over how many chunks that mean goes.
         last_seen: the last chunk that could see it.
     """
@@ -74,6 +75,7 @@ class PastChunk(PlacedChunk):
     protected: bool = False
     knocked_out: bool = False
     importance: float | None = None
+    last_importance: float | None = None
     looks: int = 0
     last_seen: int | None = None
 
@@ -82,7 +84,8 @@ class PastChunk(PlacedChunk):
         if mass is None:
             return replace(self, last_seen=by)
         mean = self.importance or 0.0
-        return replace(self, last_seen=by, looks=self.looks + 1, importance=mean + (mass - mean) / (self.looks + 1))
+        return replace(self, last_seen=by, looks=self.looks + 1, last_importance=mass,
+                       importance=mean + (mass - mean) / (self.looks + 1))  # fmt: skip
 
     def remembered(self, *, resident: bool) -> Remembered:
         return Remembered(self.chunk, self.position, self.role, self.protected, resident, self.importance,
@@ -99,7 +102,7 @@ class MemoryRow:
         position: time of its first latent frame.
         role: its role.
         protected: policies keep it before others.
-        importance: see `PastChunk`.
+        importance, last_importance: see `PastChunk`.
         nbytes: keys and values of all branches; 0 while it waits.
     """
 
@@ -109,4 +112,5 @@ class MemoryRow:
     role: Role
     protected: bool
     importance: float | None
+    last_importance: float | None
     nbytes: int

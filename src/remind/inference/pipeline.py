@@ -15,9 +15,11 @@ from torch import Tensor
 from remind.clip import Cameras
 from remind.errors import InputError
 from remind.frame_graph import FrameGraph, Role, Schedule, frames_of_chunk
-from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, camera_path
+from remind.geometry import PoseReading
+from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec, Fit, camera_path
 from remind.inference.components import SHIPPED, Components, load_components
 from remind.inference.glance import Glance
+from remind.inference.memory_policy import most_remembered
 from remind.inference.options import GenerationOptions, HowToGenerate, generation_options
 from remind.inference.past import MemoryRow
 from remind.inference.placement import Placement
@@ -41,9 +43,11 @@ class WhatToGenerate(TypedDict, total=False):
     image: UInt8[Tensor, "h w 3"] | None
     video: UInt8[Tensor, "t h w 3"] | None
     cameras: CameraSpec | None
+    camera_convention: PoseReading | None
+    camera_fit: Fit | None
     num_chunks: int | None
     schedule: Schedule | None
-    references: Sequence[UInt8[Tensor, "t h w 3"]]
+    references: Sequence[UInt8[Tensor, "_ h w 3"]]
     reference_gap: int | None
     fov_deg: int | float | None
     allow_camera_jumps: bool
@@ -179,6 +183,8 @@ class RemindPipeline:
             video: ... or continue this one (V2V), whole chunks (12k - 3 frames). Neither: from words alone (T2V).
             cameras: of the whole video, given frames included, from frame 0: words (`right-20, left-20`,
                 `yaw:left:60@40`, `lookaway:60`), a file, matrices or `Cameras`; see `camera_path`. None = unknown.
+            camera_convention, camera_fit: how matrices are read, and what is done with a path of another length; see
+                `camera_path`.
             num_chunks: of the whole video, given ones included; a chunk is 12 frames, the first has 9. None = 7 (81
                 frames), more if the video is that long.
             schedule: interruptions that are planned, which give chunks their roles; None = roles are read off frames
@@ -200,17 +206,29 @@ class RemindPipeline:
         if video is not None and image is not None:
             raise InputError("give an image or a video, not both")
         given = 0 if video is None else (len(video) + 3) // 12
-        num_chunks = what.get("num_chunks") or max(DEFAULT_CHUNKS, given + 1)
+        asked_for, schedule = what.get("num_chunks"), what.get("schedule")
+        num_chunks = max(DEFAULT_CHUNKS, given + 1) if asked_for is None else asked_for
+        if num_chunks < 1:
+            raise InputError("a video has at least one chunk", got=num_chunks)
         if num_chunks <= given:
             raise InputError("nothing is left to generate", got=f"{num_chunks} chunks in all, {given} given",
                              expected=f"at least {given + 1}")
+        span = frames_of_chunk(num_chunks - 1).stop
+        if schedule is not None and schedule.num_frames > span:
+            raise InputError("the schedule is longer than the video", got=f"{schedule.num_frames} frames",
+                             expected=f"{span} at most, as it has {num_chunks} chunks")
         told = (prompt if isinstance(prompt, PromptSchedule) else PromptSchedule(prompt)).per_chunk(num_chunks)
         path = self._path(what, num_chunks)
         session = self.start(
-            told[0], image=image, schedule=what.get("schedule"), references=what.get("references", ()),
+            told[0], image=image, schedule=schedule, references=what.get("references", ()),
             reference_gap=what.get("reference_gap"), fov_deg=what.get("fov_deg"),
-            allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, **how,
+            allow_camera_jumps=what.get("allow_camera_jumps", False), horizon=num_chunks, final=True, **how,
         )  # fmt: skip
+        if session.options.memory_budget is not None:  # what does not fit at the end is said at the beginning
+            roles: list[Role] = ["reference" for _ in what.get("references", ())]
+            roles += () if session.graph is None else session.graph.roles
+            roles += ["clean"] * (len(what.get("references", ())) + num_chunks - len(roles))
+            most_remembered(session.options.policy, roles, room=len(session.memory.cache.slots) - 1)
         spans = [frames_of_chunk(chunk) for chunk in range(num_chunks)]
         parts = [None if path is None else path[slice(span.start, span.stop)] for span in spans]
         if video is not None:
@@ -236,18 +254,19 @@ class RemindPipeline:
         image: UInt8[Tensor, "h w 3"] | None = None,
         video: UInt8[Tensor, "t h w 3"] | None = None,
         schedule: Schedule | None = None,
-        references: Sequence[UInt8[Tensor, "t h w 3"]] = (),
+        references: Sequence[UInt8[Tensor, "_ h w 3"]] = (),
         reference_gap: int | None = None,
         fov_deg: int | float | None = None,
         allow_camera_jumps: bool = False,
         horizon: int = DEFAULT_CHUNKS,
+        final: bool = False,
         **how: Unpack[HowToGenerate],
     ) -> Session:
         """A session, to be asked for one chunk after another.
 
         Args:
             prompt, image, video, schedule, references, reference_gap, fov_deg, allow_camera_jumps: as `stream`.
-            horizon: chunks that are expected.
+            horizon, final: chunks that are expected, and whether there will be no more.
             how: see `stream`.
 
         Raises:
@@ -257,7 +276,7 @@ class RemindPipeline:
             self.components, self.options(**how), prompt=prompt, references=references, reference_gap=reference_gap,
             first_frame=image, graph=None if schedule is None else FrameGraph(schedule),
             fov_deg=DEFAULT_FOV_DEG if fov_deg is None else fov_deg, allow_camera_jumps=allow_camera_jumps,
-            horizon=horizon,
+            horizon=horizon, final=final,
         )  # fmt: skip
         if video is not None:
             session.give(video)
@@ -280,7 +299,8 @@ class RemindPipeline:
         if spec is None:
             return None
         return camera_path(spec, num_frames=frames_of_chunk(num_chunks - 1).stop, hw=self.hw,
-                           fov_deg=what.get("fov_deg"), allow_jumps=what.get("allow_camera_jumps", False))  # fmt: skip
+                           fov_deg=what.get("fov_deg"), convention=what.get("camera_convention"),
+                           fit=what.get("camera_fit"), allow_jumps=what.get("allow_camera_jumps", False))  # fmt: skip
 
     # --- many clips with a known schedule ----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -36,10 +36,11 @@ class Placement:
 
     Args:
         device: `auto` takes CUDA where there is one, else MPS, else the CPU; or `cuda`, `cuda:1`, `mps`, `cpu`.
-        dtype: of transformer and text encoder; None = bf16 on CUDA, fp32 elsewhere. Our choice: the family runs bf16 on
-            CUDA, at twice the speed and half the memory; on CPUs most processors emulate it, and on MPS the first
-            generation does (no Apple device was at hand to measure), while unified memory holds 1.3B in fp32 (5.7 GB).
-            The VAE computes in fp32 always, as the family has it: latents, and so its digest, depend on it.
+        dtype: of transformer and text encoder; None = bf16 on CUDA, fp32 elsewhere and for small models. Our choice:
+            the family runs bf16 on CUDA, at twice the speed and half the memory; on CPUs most processors emulate it,
+            and on MPS the first generation does (no Apple device was at hand to measure), while unified memory holds
+            1.3B in fp32 (5.7 GB). The VAE computes in fp32 always, as the family has it: latents, and so its digest,
+            depend on it.
         offload: parts that wait on the CPU and are on the device only within `using`. On a CPU it changes nothing.
     """
 
@@ -88,6 +89,11 @@ class Placement:
         if self.dtype is None:
             return torch.bfloat16 if kind == "cuda" else torch.float32
         return _DTYPES[self.dtype]
+
+    def for_small_model(self) -> Placement:
+        """For models of the embedded codec: in fp32 unless it was said otherwise, since that is how they were trained
+        and there is nothing to save."""
+        return self if self.dtype is not None else replace(self, dtype="fp32")
 
     def waits(self, part: Part) -> bool:
         """Whether a part is on the CPU while it is not used."""

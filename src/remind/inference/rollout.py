@@ -25,7 +25,7 @@ from remind.frame_graph import LATENTS_PER_CHUNK, Role
 from remind.inference.branch import Branch
 from remind.inference.chunk_memory import ChunkMemory
 from remind.inference.glance import Glance
-from remind.inference.memory_budget import slots_within
+from remind.inference.memory_budget import FEWEST_SLOTS, slots_within
 from remind.inference.memory_policy import Full, MemoryPolicy, Remembered
 from remind.inference.noise import chunk_noise, purpose_noise
 from remind.inference.past import ChunkConditions, MemoryRow, PastChunk, PlacedChunk
@@ -90,6 +90,8 @@ class Rollout:
             the least memory; more also join the chunks of a prefix. Equal results, up to rounding.
         first_position: time of chunk 0's first latent frame; beyond references, if there are any.
         horizon: chunks that are expected: what a cache without a budget is allocated for at first.
+        most_chunks: chunks that there will be at most, references included; None = unknown. With a budget no more than
+            these are allocated.
         measure_importance: also measure how much each entry is looked at if the policy does not need it. It changes
             nothing of the video.
 
@@ -113,6 +115,7 @@ class Rollout:
         chunks_per_pass: int = 2,
         first_position: int = 0,
         horizon: int = 7,
+        most_chunks: int | None = None,
         measure_importance: bool = False,
     ):
         if len(seeds) != batch or min(seeds, default=-1) < 0:
@@ -137,10 +140,11 @@ class Rollout:
         num_branches = 1 if guidance == 1 else 2
         grid_hw = grid_of(model.config, latent_hw)
         device = next(model.parameters()).device
-        slots = horizon if budget_bytes is None else slots_within(
-            budget_bytes, model.config, batch=batch, branches=num_branches, grid_hw=grid_hw, storage=storage,
-            dtype=model.dtype,
-        )
+        slots = horizon
+        if budget_bytes is not None:
+            slots = slots_within(budget_bytes, model.config, batch=batch, branches=num_branches, grid_hw=grid_hw,
+                                 storage=storage, dtype=model.dtype)  # fmt: skip
+            slots = slots if most_chunks is None else min(slots, max(most_chunks, FEWEST_SLOTS))
         branches = tuple(
             Branch(model, StreamingKVCache(model.config, batch=batch, num_slots=slots, grid_hw=grid_hw,
                                            storage=storage, dtype=model.dtype, device=device), negative=i > 0)

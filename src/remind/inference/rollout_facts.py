@@ -54,6 +54,7 @@ class ChunkFacts(_Strict):
     protected: bool
     knocked_out: bool
     importance: float | None
+    last_importance: float | None
     looks: int = Field(ge=0)
     last_seen: int | None
     text: int = Field(ge=0)
@@ -110,7 +111,7 @@ class RolloutFacts(_Strict):
                 raise ValueError("every chunk needs a prompt of the file, and a negative one exactly if guided")
             if chunk.negative is not None and not 0 <= chunk.negative < self.texts:
                 raise ValueError("a negative prompt that is not in the file")
-            if (chunk.importance is None) != (chunk.looks == 0):
+            if {chunk.importance is None, chunk.last_importance is None} != {chunk.looks == 0}:
                 raise ValueError("importance without a look, or a look without importance")
             if chunk.view is not None and min(chunk.view) < 0:
                 raise ValueError("a view of no size")

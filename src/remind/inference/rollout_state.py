@@ -140,6 +140,7 @@ def _chunk_facts(past: PastChunk, texts: list[Tensor]) -> ChunkFacts:
     view = None if asked.view is None else (len(asked.view), *asked.view.hw)
     return ChunkFacts(
         role=past.role, protected=past.protected, knocked_out=past.knocked_out, importance=past.importance,
+        last_importance=past.last_importance,
         looks=past.looks, last_seen=past.last_seen, text=_number(asked.text, texts),
         negative=None if asked.negative is None else _number(asked.negative, texts), view=view,
     )
@@ -253,7 +254,7 @@ def _fill(rollout: Rollout, facts: RolloutFacts, tensors: dict[str, Tensor]) -> 
         position = rollout.position_of(chunk, facts.references)
         memory.past[chunk] = PastChunk(
             chunk, position, conditions, tensors["latents"][i].clone(), known.protected, known.knocked_out,
-            known.importance, known.looks, known.last_seen,
+            known.importance, known.last_importance, known.looks, known.last_seen,
         )
     memory.waiting = list(facts.waiting)
     for i, branch in enumerate(memory.branches):

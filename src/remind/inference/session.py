@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from remind.errors import CheckpointError, InputError, RemindError
@@ -26,11 +27,13 @@ from remind.frame_graph import (
     Schedule,
     frames_of_chunk,
 )
+from remind.geometry import PoseReading
 from remind.inference.camera_path import DEFAULT_FOV_DEG, CameraSpec
 from remind.inference.camera_walk import CameraWalk
 from remind.inference.chunk_memory import ChunkMemory
 from remind.inference.components import Components
 from remind.inference.glance import Glance
+from remind.inference.memory_policy import most_remembered
 from remind.inference.options import GenerationOptions
 from remind.inference.past import ChunkConditions
 from remind.inference.roles import Looks, RoleTracker
@@ -59,6 +62,14 @@ class SessionFacts(BaseModel):
     interruptions: tuple[Interruption, ...] = Field(max_length=10_000)
     clean_light: tuple[float, ...] = Field(max_length=100)
     clean_volume: tuple[float, ...] = Field(max_length=100)
+    seen_degraded: tuple[int, ...] = Field(max_length=10**6)
+    """Chunks that looked hidden or away, whatever was planned."""
+
+    @model_validator(mode="after")
+    def _looks_agree(self) -> SessionFacts:
+        if len(self.clean_light) != len(self.clean_volume):
+            raise ValueError("clean_light and clean_volume are of the same frames")
+        return self
 
 
 class Session:
@@ -102,13 +113,14 @@ class Session:
         options: GenerationOptions,
         *,
         prompt: str = "",
-        references: Sequence[UInt8[Tensor, "t h w 3"]] = (),
+        references: Sequence[UInt8[Tensor, "_ h w 3"]] = (),
         reference_gap: int | None = None,
         first_frame: UInt8[Tensor, "h w 3"] | None = None,
         graph: FrameGraph | None = None,
         fov_deg: int | float = DEFAULT_FOV_DEG,
         allow_camera_jumps: bool = False,
         horizon: int = 7,
+        final: bool = False,
     ) -> Session:
         """A session with no video yet.
 
@@ -119,23 +131,30 @@ class Session:
                 None = right after them.
             fov_deg: horizontal field of view of camera moves in words, degrees.
             allow_camera_jumps: take camera paths that jump.
-            horizon: chunks that are expected; memory without a budget is allocated for so many at first.
+            final: whether there will be no more chunks than that; a budget is then only taken as far as they need it.
+            horizon: chunks that are expected, >= 1; memory without a budget is allocated at first for what the policy
+                would keep of so many.
 
         Raises:
             InputError: pictures of another size, a gap that references do not fit, or options that cannot be followed.
         """
+        if horizon < 1:
+            raise InputError("a video has at least one chunk", got=horizon)
         if reference_gap is not None and not 0 < len(references) <= reference_gap:
             raise InputError("the gap is from the first reference to the video, and must hold all of them",
                              got=f"gap of {reference_gap} chunks, {len(references)} references",
                              fix="give references, and a gap of at least as many chunks")
         height, width = components.facts.hw
+        planned: list[Role] = ["reference" for _ in references]
+        planned += () if graph is None else graph.roles
+        planned += ["clean"] * (len(references) + horizon - len(planned))
         rollout = Rollout(
             components.model, batch=1, latent_hw=(height // BLOCK_PX, width // BLOCK_PX), seeds=(options.seed,),
             sampler=options.sampler, guidance=options.guidance, policy=options.policy,
             budget_bytes=options.memory_budget, storage=options.memory_storage, context_noise=options.memory_noise,
             chunks_per_pass=options.chunks_per_pass, measure_importance=options.measure_importance,
             first_position=LATENTS_PER_CHUNK * (len(references) if reference_gap is None else reference_gap),
-            horizon=horizon + len(references),
+            horizon=most_remembered(options.policy, planned) + 1, most_chunks=len(planned) if final else None,
         )  # fmt: skip
         walk = CameraWalk(components.facts.hw, fov_deg=fov_deg, allow_jumps=allow_camera_jumps)
         session = cls(components, options, rollout, walk, prompt=prompt, graph=graph, first_frame=first_frame)
@@ -192,16 +211,24 @@ class Session:
         told = [self.prompt] * count if prompts is None else list(prompts)
         if len(told) != count:
             raise InputError("every chunk has one prompt", got=len(told), expected=count)
-        self._extend(camera, count)
         self._check_size(rgb)
         latents = self._encode(rgb)
+        self._extend(camera, count)
+        try:
+            conditions = [self._conditions(chunk, told[chunk], "clean") for chunk in range(count)]
+        except BaseException:
+            self.walk.cut(0)
+            raise
         with self.components.placement.using(self.components.codec, self._stream):
             self._stream.push(latents)  # its frames are known; a codec may look back on them
-        for chunk in range(count):
+        spans = [frames_of_chunk(chunk) for chunk in range(count)]
+        for chunk, span in enumerate(spans):  # all of it is looked at before anything could be forgotten
+            self.tracker.see(chunk, rgb[span.start : span.stop], self.walk.view(chunk))
+        for chunk, asked in enumerate(conditions):
+            role = self._planned_role(chunk) or self.tracker.roles[chunk]
             part = latents[:, LATENTS_PER_CHUNK * chunk : LATENTS_PER_CHUNK * (chunk + 1)]
-            self.rollout.give(part, [self._conditions(chunk, told[chunk], self._coming_role(chunk))])
-            frames = frames_of_chunk(chunk)
-            self._learn_roles(chunk, rgb[frames.start : frames.stop])
+            self.rollout.give(part, [replace(asked, role=role)])
+            self._set_role(chunk, role)
         self.prompt = told[-1]
 
     def step(
@@ -209,6 +236,7 @@ class Session:
         prompt: str | None = None,
         camera: CameraSpec | None = None,
         *,
+        camera_convention: PoseReading | None = None,
         num_chunks: int = 1,
         glance: Callable[[Glance], None] | None = None,
     ) -> UInt8[Tensor, "t h w 3"]:
@@ -218,6 +246,7 @@ class Session:
             prompt: what is going on from now on; None = as before.
             camera: where the camera goes in these chunks, e.g. `right-3` for one: words, a file, matrices or
                 `Cameras`, see `CameraWalk.extend`. None = it stays where it is, if it is known where that is.
+            camera_convention: how matrices are to be read.
             num_chunks: how many, >= 1.
             glance: called in every denoising pass with what was looked at.
 
@@ -229,7 +258,7 @@ class Session:
         """
         if num_chunks < 1:
             raise InputError("a step makes at least one chunk", got=num_chunks)
-        self._extend(camera, num_chunks)
+        self._extend(camera, num_chunks, camera_convention)
         self.prompt = self.prompt if prompt is None else prompt
         try:
             return torch.cat([self._one(glance) for _ in range(num_chunks)])
@@ -284,6 +313,7 @@ class Session:
             interruptions=() if self.graph is None else self.graph.schedule.interruptions,
             clean_light=() if looks is None else tuple(looks.light.tolist()),
             clean_volume=() if looks is None else tuple(looks.volume.tolist()),
+            seen_degraded=tuple(chunk for chunk, role in self.tracker.roles.items() if role == "degraded"),
         )  # fmt: skip
         save_rollout(Path(file), self.rollout, checkpoint=self.components.facts.checkpoint_hash,
                      about=about.model_dump(mode="json"))  # fmt: skip
@@ -307,31 +337,35 @@ class Session:
                 chunks_per_pass=rollout.chunks_per_pass, measure_importance=rollout.measure_importance,
             )  # fmt: skip
             graph = FrameGraph(Schedule(facts.num_frames, facts.interruptions)) if facts.num_frames else None
+            walk = CameraWalk(components.facts.hw, fov_deg=facts.fov_deg, allow_jumps=facts.allow_camera_jumps)
+            made = [past for past in rollout.past if past.chunk >= 0]
+            for past in made:
+                walk.extend(past.conditions.view)
         except (ValidationError, RemindError) as error:
-            raise CheckpointError("the file holds a rollout, but no session", got=f"{file}: {error}") from None
-        walk = CameraWalk(components.facts.hw, fov_deg=facts.fov_deg, allow_jumps=facts.allow_camera_jumps)
+            said = " ".join(str(error).split())[:300]
+            raise CheckpointError("the file holds a rollout, but no session", got=f"{file}: {said}") from None
         session = cls(components, options, rollout, walk, prompt=facts.prompt, graph=graph)
         with components.placement.using(components.codec, session._stream):
-            for past in rollout.past:
-                if past.chunk < 0:
-                    continue
-                session.walk.extend(past.conditions.view)
+            for past in made:
                 session._stream.push(past.latents.to(components.device))
-                session.tracker.add(past.chunk, past.role == "degraded", past.conditions.view)
+                session.tracker.add(past.chunk, past.chunk in facts.seen_degraded, past.conditions.view)
         if facts.clean_light:
             session.tracker.clean = Looks(torch.tensor(facts.clean_light), torch.tensor(facts.clean_volume))
         return session
 
     # --- how -------------------------------------------------------------------------------------------------------
 
-    def _extend(self, camera: CameraSpec | None, num_chunks: int) -> None:
+    def _extend(
+        self, camera: CameraSpec | None, num_chunks: int, convention: PoseReading | None = None
+    ) -> None:
         """Cameras of the coming chunks; the walk is as it was if they cannot be followed."""
         if camera is None and self.walk.cameras.valid.any():
             camera = f"stay-{LATENTS_PER_CHUNK * num_chunks}"
         if camera is not None and self.components.model.config.camera_mode == "none":
-            raise InputError("this checkpoint knows no cameras", got="camera_mode none, and a camera path",
+            said = repr(camera[:40]) if isinstance(camera, str) else "a camera path"
+            raise InputError("this checkpoint knows no cameras", got=f"camera_mode none, and {said}",
                              fix="leave the camera out, or use a checkpoint that was trained with cameras")
-        self.walk.extend(camera, LATENTS_PER_CHUNK * num_chunks)
+        self.walk.extend(camera, LATENTS_PER_CHUNK * num_chunks, convention=convention)
 
     def _conditions(self, chunk: int | None, prompt: str, role: Role) -> ChunkConditions:
         """Of a chunk of the walk, or of a reference (None), whose camera is unknown."""
@@ -352,7 +386,7 @@ class Session:
                 del self._texts[old]
         return self._texts[prompt]
 
-    def _refer(self, references: Sequence[UInt8[Tensor, "t h w 3"]]) -> None:
+    def _refer(self, references: Sequence[UInt8[Tensor, "_ h w 3"]]) -> None:
         latents = []
         for rgb in references:
             self._check_size(rgb)
@@ -375,23 +409,26 @@ class Session:
                              expected=f"uint8 (frames, {height}, {width}, 3)",
                              fix="resize them; `remind generate` does it for files")
 
+    def _planned_role(self, chunk: int) -> Role | None:
+        return self.graph.roles[chunk] if self.graph is not None and chunk < self.graph.num_chunks else None
+
     def _coming_role(self, chunk: int) -> Role:
         """As planned; else a guess from what was seen last, until the chunk has been seen itself."""
-        if self.graph is not None and chunk < self.graph.num_chunks:
-            return self.graph.roles[chunk]
-        return "recovery" if self.roles and self.roles[-1] == "degraded" else "clean"
+        after_darkness = bool(self.roles) and self.roles[-1] == "degraded"
+        return self._planned_role(chunk) or ("recovery" if after_darkness else "clean")
 
     def _learn_roles(self, chunk: int, rgb: UInt8[Tensor, "t h w 3"]) -> None:
         """What the frames say of their chunk, and of earlier ones: what is clean before darkness was an anchor."""
-        if self.graph is None or chunk >= self.graph.num_chunks:
-            changed = self.tracker.see(chunk, rgb, self.walk.view(chunk))
-        else:
-            self.tracker.see(chunk, rgb, self.walk.view(chunk))
-            changed = {chunk: self.graph.roles[chunk]}
-        for other, role in changed.items():
-            self.rollout.set_role(other, role)
-            if role == "anchor":
-                self.rollout.protect(other)
+        for other, role in self.tracker.see(chunk, rgb, self.walk.view(chunk)).items():
+            if other == chunk or self._planned_role(other) is None:
+                self._set_role(other, self._planned_role(other) or role)
+
+    def _set_role(self, chunk: int, role: Role) -> None:
+        if any(past.chunk == chunk and past.knocked_out for past in self.rollout.past):
+            return  # whatever it was, it is not to be remembered
+        self.rollout.set_role(chunk, role)
+        if role == "anchor":
+            self.rollout.protect(chunk)
 
     def _warn_of_distance(self, chunk: int) -> None:
         """Once, when attention reaches farther back than it ever did in training."""
