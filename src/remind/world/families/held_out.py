@@ -38,7 +38,7 @@ class Lift:
         way = "up" if rising else "down"
         return (f"a {self.cabin} lift goes {way} {{pace}} in its shaft",
                 f"{{pace}} moving {way}, a {self.cabin} cabin hangs between two posts",
-                f"a {self.cabin} cabin travels {way} {{pace}}")
+                f"a {self.cabin} cabin travels {way} {{pace}} between two posts")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Hourglass:
 
     def captions(self, rising: bool) -> tuple[str, ...]:
         return (f"{self.sand} sand runs {{pace}} from the upper box into the lower one",
-                f"an hourglass with {self.sand} sand runs out {{pace}}",
+                f"a sand glass with {self.sand} sand runs out {{pace}}",
                 f"{{pace}} the {self.sand} sand trickles down and piles up below")
 
 
