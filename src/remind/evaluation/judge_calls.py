@@ -1,4 +1,4 @@
-"""Asking a judge: every raw reply is kept under the hash of what was asked, so that a verdict can be traced and replayed.
+"""Asking a judge: every raw reply is kept under the hash of what was asked, for tracing a verdict and for replay.
 
     REPLIES/judge.json    which model answered
     REPLIES/HASH.json     one call: the question and its hash, the media's hashes, temperature and seed, the raw reply
@@ -159,7 +159,7 @@ class Judge:
     def _known(path: Path) -> dict[str, Any]:
         if not path.exists():
             raise InputError("no judge's replies are there", got=path.parent,
-                             expected="a folder with judge.json in it, as a judged run writes (RUN/replies)")  # fmt: skip
+                             expected="judge.json, as a judged run writes it in RUN/replies")  # fmt: skip
         known = read_json(path)
         if known.get("format") != FORMAT or not isinstance(known.get("model"), str):
             raise InputError("these are no judge's replies", got=path, expected=FORMAT)

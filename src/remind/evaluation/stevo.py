@@ -19,10 +19,10 @@ from remind.errors import InputError, RemindError
 from remind.evaluation.eval_run import EvalRun, Record
 from remind.evaluation.found_videos import VideoProblem, find_videos, read_video, sha256_of
 from remind.evaluation.judge_calls import Answer, Judge, Question, blind_mp4, trials
+from remind.evaluation.score_cells import most_frequent
 from remind.evaluation.stevo_questions import METRICS, Metric, Wording, contradicts, read_process, read_vote
 from remind.evaluation.stevo_tasks import StevoCase, camera_facts, tasks_sha256
 from remind.evaluation.stevo_votes import NUM_VOTES, Votes, verdict
-from remind.evaluation.score_cells import most_frequent
 
 VERSION = "stevo-1"
 TEMPERATURE = 0.7
@@ -100,10 +100,11 @@ def _judged(case: StevoCase, video: Path, judge: Judge, wording: Wording, num_fr
         return Record(case.id, "failed", {}, about | {"why": str(problem)}, problem.kind)
     digest = sha256_of(video)
     about |= {"sha256": digest, "frames": len(frames), "fps": None if info.fps is None else float(info.fps),
-              "first_frame": "of the task" if case.task.init_frame else "of the video", "judge": judge.model}  # fmt: skip
+              "judge": judge.model, "first_frame": "of the task" if case.task.init_frame else "of the video",
+              }  # fmt: skip
     votes, calls = ask_all(case, digest, shown, first, judge, wording)
     failed = [failure for vote in votes.values() for failure in vote.failures]
-    scores = {metric: verdict(metric, vote.said) for metric, vote in votes.items()}
+    scores: dict[str, Any] = {metric: verdict(metric, vote.said) for metric, vote in votes.items()}
     scores |= {"asked_votes": sum(len(vote.said) for vote in votes.values() if vote.asked),
                "failed_votes": len(failed), "triggered": bool(case.trigger)}  # fmt: skip
     about |= {"votes": {metric: list(vote.said) for metric, vote in votes.items()}, "failures": failed, **calls}

@@ -122,8 +122,8 @@ def _occlusion(hidden_by: str) -> str:
 
 
 def _trigger(trigger: str) -> str:
-    return (f"This was asked for: {json.dumps(trigger)}. Does it happen in this generated video? Say true if the action "
-            f"is seen, or an effect that only it can have. {_EVIDENCE}\n"
+    return (f"This was asked for: {json.dumps(trigger)}. Does it happen in this generated video? Say true if the "
+            f"action is seen, or an effect that only it can have. {_EVIDENCE}\n"
             'Answer with JSON alone: {"trigger_applied": true or false, "notes": "<why>"}')  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def import_reports(run: EvalRun, cases: Sequence[StevoCase], folder: Path, *, ju
     if not there:
         raise InputError("no official reports are there", got=folder, expected="FOLDER/per_task/ID/*_report.json")
     for case in cases:
-        about = {"task": case.task.id, "level": case.task.level, "category": case.task.category,
+        about: dict[str, Any] = {"task": case.task.id, "level": case.task.level, "category": case.task.category,
                  "distractor": case.distractor, "protocol": case.protocol, "prompt": case.prompt}  # fmt: skip
         if case.id not in there:
             run.write(Record(case.id, "failed", {}, about, "missing"))
@@ -73,7 +73,7 @@ def import_reports(run: EvalRun, cases: Sequence[StevoCase], folder: Path, *, ju
             continue
         scores: dict[str, Any] = {metric: _value(metric, found) for metric in METRICS}
         votes = {metric: _said(metric, found) for metric in METRICS}
-        about |= {"votes": {metric: list(said) for metric, said in votes.items() if said},
+        about = about | {"votes": {metric: list(said) for metric, said in votes.items() if said},
                   "video": str(found.get("control", found.get("se", {})).get("wm_video", "")),
                   "judge": str(next(iter(found.values()), {}).get("model", ""))}  # fmt: skip
         if all(scores[metric] is None for metric in METRICS):

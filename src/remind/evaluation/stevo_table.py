@@ -21,9 +21,10 @@ COLUMNS: dict[Metric, str] = {
     "state_progress": "State Progress", "plausibility": "Physical Plausibility", "coherence": "Coherence",
     "observation_control": "Observation Control", "action_control": "Action Control",
 }  # fmt: skip
-_NOTE = ("Percent of the tasks that have the metric; k/n are counts. Intervals are Wilson's; those of bootstrap_low and "
-         "bootstrap_high resample tasks. Total is the sum of the five and its interval resamples tasks. Judge failures "
-         "are votes that no verdict could be read from; a metric is left out for a task if they could change it.")  # fmt: skip
+_NOTE = ("Percent of the tasks that have the metric; k/n are counts. Intervals are Wilson's; those of bootstrap_low "
+         "and bootstrap_high resample tasks. Total is the sum of the five and its interval resamples tasks. Judge "
+         "failures are votes that no verdict could be read from; a metric is left out for a task if they could change "
+         "it.")  # fmt: skip
 
 
 def summarise(name: str, records: Mapping[str, Record], *, extra: Sequence[str] = ()) -> dict[str, Any]:

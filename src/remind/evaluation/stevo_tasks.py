@@ -144,8 +144,8 @@ def _words(value: object) -> str:
 def cases_of(tasks: Sequence[StevoTask], protocol: Protocol) -> list[StevoCase]:
     """What a protocol asks of each task.
 
-    Source: the official rules. Words that ask for no pause, beside a pose string, count as a camera pan. `camera` keeps the first variant of a scene, under the scene's name, and only tasks with
-    a pose string.
+    Source: the official rules. Words that ask for no pause, beside a pose string, count as a camera pan. `camera` keeps
+    the first variant of a scene, under the scene's name, and only tasks with a pose string.
 
     Raises:
         InputError: no task under this protocol.
@@ -207,7 +207,8 @@ def request_of(case: StevoCase, *, seed: int) -> dict[str, Any]:
 
 def tasks_sha256(cases: Iterable[StevoCase]) -> str:
     """Of a test set."""
-    return hashlib.sha256(json.dumps([[case.id, case.protocol, case.task.sha256] for case in cases]).encode()).hexdigest()
+    listed = [[case.id, case.protocol, case.task.sha256] for case in cases]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def write_outputs(folder: Path, videos: Mapping[str, Path], protocol: Protocol) -> Path:

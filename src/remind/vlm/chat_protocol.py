@@ -26,7 +26,7 @@ def chat_request(
     max_tokens: int,
     sampling: Sampling | None = None,
 ) -> dict[str, Any]:
-    """The body of a request: one user message of video, pictures and question, answered greedily unless `sampling` is given.
+    """The body of a request: one user message of video, pictures and question; answered greedily without `sampling`.
 
     Raises:
         InputError: media of the wrong kind.
