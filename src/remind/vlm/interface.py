@@ -98,8 +98,8 @@ class Sampling:
 
 @runtime_checkable
 class VLM(Protocol):
-    """A model that looks at a video and pictures and answers in words; without `sampling` greedily, so that asking twice
-    is pointless."""
+    """A model that looks at a video and pictures and answers in words; greedy without `sampling`, so asking twice is
+    pointless."""
 
     model: str
 

@@ -71,7 +71,7 @@ class LookingOptions:
 
 
 class TransformersVLM:
-    """Asks a Qwen3-VL checkpoint, one question at a time, without `sampling` greedily; threads that share it take turns.
+    """Asks a Qwen3-VL checkpoint, one question at a time, greedily without `sampling`; threads that share it wait.
 
     Nothing holds the model to a JSON schema here, so the schema is added to the question.
 
