@@ -1,4 +1,4 @@
-"""Measuring with the official `vbench` package where it is installed, dimension by dimension, in a process of its own."""
+"""Measuring with the official `vbench` package where it is installed: each dimension in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """VBench's result files, one or more dimensions each, as one value per video and dimension.
 
-Source: its format: {dimension: [mean, [{"video_path": ..., "video_results": ...}, ...]]}; camera_motion has the means by
-motion in between. imaging_quality is 0..100 per video and 0..1 in the mean.
+Source: its format: {dimension: [mean, [{"video_path": ..., "video_results": ...}, ...]]}; camera_motion has the means
+by motion in between. imaging_quality is 0..100 per video and 0..1 in the mean.
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ def summarise(
     sums, counts = _by_image(records, videos)
     expected = {d: sum(d in video.asked.dimensions for video in videos) for d in DIMENSIONS}
     means, drawn = _means(sums, counts)
+    alone = [d for i, d in enumerate(DIMENSIONS) if d in results.stated and not counts[:, i].any()]
+    for name_alone in alone:  # a mean without its videos counts, but nobody knows how sure it is
+        means[DIMENSIONS.index(name_alone)] = results.stated[name_alone]
     dimensions = [row(d, {
         "raw": _cell(means[i], drawn[:, i], int(counts[:, i].sum())),
         "normalised": _cell(100 * _normalised(means)[i], 100 * _normalised(drawn)[:, i], int(counts[:, i].sum())),
@@ -84,7 +87,7 @@ def summarise(
     total = (_weighted(means, I2V) + _weighted(means, QUALITY)) / 2
     totals = (_weighted(drawn, I2V) + _weighted(drawn, QUALITY)) / 2
     cells = {"I2V": of(I2V), "Quality": of(QUALITY), "Total": _cell(total, totals, measured)}
-    lacking = [d for i, d in enumerate(DIMENSIONS) if not counts[:, i].any()]
+    lacking = [d for i, d in enumerate(DIMENSIONS) if not np.isfinite(means[i])]
     note = "Percent. Intervals resample pictures, with all videos of each; n is pictures."
     if lacking:
         note += f" Not measured: {', '.join(lacking)}; sums that need them have no value."
@@ -98,6 +101,7 @@ def summarise(
         ],
         "missing_videos": {d: expected[d] - int(counts[:, i].sum()) for i, d in enumerate(DIMENSIONS)},
         "not_measured": lacking,
+        "means_without_videos": alone,
         "failed_dimensions": dict(failed or {}),
         "stated_means": dict(results.stated),
         "stated_means_disagree": list(results.disagree),

@@ -84,13 +84,16 @@ def read_prompts(path: Path) -> list[VBenchPrompt]:
 
 
 def _prompt(path: Path, number: int, line: object) -> VBenchPrompt:
-    told = line if isinstance(line, dict) else {}
+    told: dict[str, Any] = line if isinstance(line, dict) else {}
     prompt, image, dimensions = told.get("prompt_en"), told.get("image_name"), told.get("dimension")
-    words = isinstance(prompt, str) and isinstance(image, str) and isinstance(dimensions, list)
-    if not words or not prompt or Path(prompt).name != prompt or Path(image).name != image:
+    if not (isinstance(dimensions, list) and _is_name(prompt) and _is_name(image)):
         raise InputError("this is no task list", got=f"{path}: entry {number}: {str(line)[:80]}",
                          expected="prompt_en, image_name and dimension, names without folders")  # fmt: skip
-    return VBenchPrompt(number, prompt, tuple(name for name in DIMENSIONS if name in dimensions), image)
+    return VBenchPrompt(number, str(prompt), tuple(name for name in DIMENSIONS if name in dimensions), str(image))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and Path(value).name == value
 
 
 def videos_of(prompts: Sequence[VBenchPrompt]) -> list[VBenchVideo]:
