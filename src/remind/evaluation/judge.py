@@ -17,7 +17,7 @@ from typing import Any, Literal
 from remind.errors import InputError
 from remind.evaluation.eval_run import EvalRun, Record
 from remind.evaluation.found_videos import VideoProblem, read_video, sha256_of
-from remind.evaluation.judge_calls import Answer, Judge, Question, blind_mp4, trials
+from remind.evaluation.judge_calls import FAILED, Answer, Judge, Question, blind_mp4, needs_judging, trials
 from remind.evaluation.score_cells import Cell, count_cell, mean_cell, most_frequent, row, table
 from remind.evaluation.statistics import paired_difference
 
@@ -29,6 +29,8 @@ TEMPERATURE = 0.7
 BETWEEN = "="
 """Between variant and clip in the id of an example."""
 Questions = Literal["appendix_d", "tables"]
+_MAPPING = (" Tables 3 and 4 have other names for two of these: we read their Post-Degradation Coherence as Overall "
+            "Quality and their Degradation Visible as Artifact Suppression (docs/decisions.md).")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ DIMENSIONS: dict[Questions, tuple[Dimension, ...]] = {
     ),
     "tables": (
         Dimension("degradation_visible", "Degradation Visible",
-                  "the view is really lost in between: it gets dark, is covered, or turns away, plainly and completely"),
+                  "the view is really lost in between, plainly and completely: dark, covered, or turned away"),
         Dimension("post_degradation_coherence", "Post-Degradation Coherence",
                   "the scene after the return is the scene of before, continued"),
         _CONSISTENCY, _PRESERVATION,
@@ -148,12 +150,12 @@ def rate_videos(
         VLMError: nobody answers at all.
     """
     there = run.records()
-    todo = [name for name in run.ids if name not in there or (retry and _failed(there[name]))]
+    files = {name: folders[name.split(BETWEEN, 1)[0]] / f"{name.split(BETWEEN, 1)[1]}.mp4" for name in run.ids}
+    todo = [name for name in run.ids if needs_judging(there.get(name), files[name], retry=retry)]
 
     def one(name: str) -> None:
         variant, clip = name.split(BETWEEN, 1)
-        run.write(_rated(name, variant, clip, folders[variant] / f"{clip}.mp4", judge, questions, num_trials,
-                         temperature, seed))  # fmt: skip
+        run.write(_rated(name, variant, clip, files[name], judge, questions, num_trials, temperature, seed))
         if progress is not None:
             progress(name)
 
@@ -165,10 +167,6 @@ def rate_videos(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _failed(record: Record) -> bool:
-    return record.status == "failed" or bool(record.scores.get("failed_calls"))
 
 
 def _rated(
@@ -191,7 +189,7 @@ def _rated(
                 if rating is None]  # fmt: skip
     about |= {"sha256": digest, "replies": [answer.key for answer in answers], "ratings": ratings,
               "failures": failures}  # fmt: skip
-    calls = {"calls": num_trials, "failed_calls": len(failures)}
+    calls = {"calls": num_trials, FAILED: len(failures)}
     if not kept:
         return Record(name, "failed", calls, about, f"judge: {most_frequent(failures)}")
     means = {d.key: sum(rating[d.key] for rating in kept) / len(kept) for d in DIMENSIONS[questions]}
@@ -216,6 +214,7 @@ def summarise(
                 for variant in variants[1:]]  # fmt: skip
     note = ("Scale of 1 to 5. Each clip's rating is the mean of its calls that could be read; intervals are 95 %, "
             "bootstrap over clips. Judge failures are calls that could not be read.")  # fmt: skip
+    note += _MAPPING if questions == "appendix_d" else ""
     tables = [table("Ratings by a vision-language model", rows, note)]
     if compared:
         tables.append(table("Paired differences", compared, "On the clips that both have a rating of."))
@@ -227,7 +226,7 @@ def _means(records: Any, questions: Questions) -> dict[str, Cell]:
     every = list(records)
     scored = [record for record in every if record.status == "scored"]
     cells = {d.column: mean_cell(record.scores.get(d.key) for record in scored) for d in DIMENSIONS[questions]}
-    cells["Judge failures"] = count_cell(sum(int(r.scores.get("failed_calls") or 0) for r in every),
+    cells["Judge failures"] = count_cell(sum(int(r.scores.get(FAILED) or 0) for r in every),
                                          sum(int(r.scores.get("calls") or 0) for r in every))  # fmt: skip
     cells["Missing clips"] = count_cell(len(every) - len(scored), len(every))
     return cells
@@ -239,6 +238,7 @@ def _differences(
     clips = sorted(set(these) & set(those))
     cells = {}
     for d in DIMENSIONS[questions]:
-        found = paired_difference([these[c].scores.get(d.key) for c in clips], [those[c].scores.get(d.key) for c in clips])
+        first, second = ([records[clip].scores.get(d.key) for clip in clips] for records in (these, those))
+        found = paired_difference(first, second)
         cells[d.column] = {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
     return cells

@@ -22,8 +22,9 @@ from typing import Any
 import av
 
 from remind.errors import InputError
-from remind.evaluation.eval_run import read_json, write_json
-from remind.evaluation.found_videos import VideoProblem
+from remind.evaluation.eval_run import Record, read_json, write_json
+from remind.evaluation.found_videos import VideoProblem, sha256_of
+from remind.inference.placement import Placement
 from remind.vlm import (
     VLM,
     OpenAICompatibleVLM,
@@ -40,6 +41,8 @@ from remind.vlm import (
 from remind.vlm.interface import only_json_object
 
 FORMAT = "remind-judge-1"
+FAILED = "failed_calls"
+"""Score of a record: how many of its calls gave nothing that could be read."""
 _KINDS = ((VLMTimeout, "timed out"), (VLMUnavailable, "unavailable"), (VLMRejected, "rejected"),
           (VLMRefused, "refused"), (VLMMalformed, "malformed"))  # fmt: skip
 
@@ -166,7 +169,7 @@ class Judge:
         return known
 
 
-def open_judge(where: str, model: str, replies: Path, *, device: str = "cpu") -> Judge:
+def open_judge(where: str, model: str, replies: Path, *, device: str = "auto") -> Judge:
     """A judge by what a user says.
 
     Args:
@@ -183,7 +186,7 @@ def open_judge(where: str, model: str, replies: Path, *, device: str = "cpu") ->
         if not model:
             raise InputError("a server may hold several models", got="a judge's URL alone", fix="add --judge-model")
         return Judge(replies, OpenAICompatibleVLM(where, model, os.environ.get("REMIND_VLM_API_KEY")))
-    return Judge(replies, TransformersVLM(where, device=device))
+    return Judge(replies, TransformersVLM(where, device=Placement(device).target))
 
 
 def replayed(folder: Path) -> Judge:
@@ -211,6 +214,18 @@ def blind_mp4(path: Path) -> bytes:
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise VideoProblem("truncated or damaged", got=f"{path.name}: {error}", expected="a whole video") from None
     return out.getvalue()
+
+
+def needs_judging(record: Record | None, video: Path, *, retry: bool) -> bool:
+    """Whether there is something to do for an example: no record, another video by now, or with `retry` a failure."""
+    if record is None:
+        return True
+    there, judged = video.is_file(), record.about.get("sha256")
+    if (there and judged is None and record.reason in ("missing", "not generated")) or (judged and not there):
+        return True
+    if there and judged and sha256_of(video) != judged:
+        return True
+    return retry and (record.status == "failed" or bool(record.scores.get(FAILED)))
 
 
 def trials(media: Sequence[str], count: int, temperature: float, seed: int) -> list[Sampling]:

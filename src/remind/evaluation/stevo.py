@@ -18,7 +18,7 @@ from remind.data.video_io import probe
 from remind.errors import InputError, RemindError
 from remind.evaluation.eval_run import EvalRun, Record
 from remind.evaluation.found_videos import VideoProblem, find_videos, read_video, sha256_of
-from remind.evaluation.judge_calls import Answer, Judge, Question, blind_mp4, trials
+from remind.evaluation.judge_calls import FAILED, Answer, Judge, Question, blind_mp4, needs_judging, trials
 from remind.evaluation.score_cells import most_frequent
 from remind.evaluation.stevo_questions import METRICS, Metric, Wording, contradicts, read_process, read_vote
 from remind.evaluation.stevo_tasks import StevoCase, camera_facts, tasks_sha256
@@ -62,11 +62,11 @@ def judge_videos(
     """
     found = find_videos(videos, {case.id: f"{case.id}.mp4" for case in cases})
     there = run.records()
-    todo = [case for case in cases if case.id not in there or (retry and _failed(there[case.id]))]
+    todo = [case for case in cases if needs_judging(there.get(case.id), videos / f"{case.id}.mp4", retry=retry)]
 
     def one(case: StevoCase) -> None:
         reason = (problems or {}).get(case.id, "")
-        if case.id not in found.paths:
+        if reason or case.id not in found.paths:
             meant = found.missing.get(case.id, "")
             about = {"expected": f"{case.id}.mp4", "perhaps": meant, "why": reason, **_about(case)}
             run.write(Record(case.id, "failed", {}, about, "not generated" if reason else "missing"))
@@ -86,12 +86,9 @@ def judge_videos(
     return found.extra
 
 
-def _failed(record: Record) -> bool:
-    return record.status == "failed" or bool(record.scores.get("failed_votes"))
-
-
 def _judged(case: StevoCase, video: Path, judge: Judge, wording: Wording, num_frames: int | None) -> Record:
-    about = {"video": str(video), **_about(case)}
+    manifest = video.with_name(f"{video.name}.json")
+    about = {"video": str(video), "manifest": str(manifest) if manifest.is_file() else None, **_about(case)}
     try:
         frames = read_video(video, num_frames=num_frames)
         info = probe(video)
@@ -106,10 +103,10 @@ def _judged(case: StevoCase, video: Path, judge: Judge, wording: Wording, num_fr
     failed = [failure for vote in votes.values() for failure in vote.failures]
     scores: dict[str, Any] = {metric: verdict(metric, vote.said) for metric, vote in votes.items()}
     scores |= {"asked_votes": sum(len(vote.said) for vote in votes.values() if vote.asked),
-               "failed_votes": len(failed), "triggered": bool(case.trigger)}  # fmt: skip
+               FAILED: len(failed), "triggered": bool(case.trigger)}  # fmt: skip
     about |= {"votes": {metric: list(vote.said) for metric, vote in votes.items()}, "failures": failed, **calls}
     if all(scores[metric] is None for metric in METRICS if votes[metric].asked):
-        return Record(case.id, "failed", {"asked_votes": scores["asked_votes"], "failed_votes": len(failed)}, about,
+        return Record(case.id, "failed", {"asked_votes": scores["asked_votes"], FAILED: len(failed)}, about,
                       f"judge: {most_frequent(failed)}")  # fmt: skip
     return Record(case.id, "scored", scores, about)
 

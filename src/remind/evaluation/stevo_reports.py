@@ -15,6 +15,7 @@ from typing import Any
 
 from remind.errors import InputError
 from remind.evaluation.eval_run import EvalRun, Record, read_json, write_json
+from remind.evaluation.judge_calls import FAILED
 from remind.evaluation.stevo_questions import METRICS, Metric
 from remind.evaluation.stevo_tasks import StevoCase
 
@@ -79,7 +80,7 @@ def import_reports(run: EvalRun, cases: Sequence[StevoCase], folder: Path, *, ju
         if all(scores[metric] is None for metric in METRICS):
             run.write(Record(case.id, "failed", {}, about, "not judged"))
             continue
-        scores |= {"asked_votes": sum(map(len, votes.values())), "failed_votes": 0, "triggered": bool(case.trigger)}
+        scores |= {"asked_votes": sum(map(len, votes.values())), FAILED: 0, "triggered": bool(case.trigger)}
         run.write(Record(case.id, "scored", scores, about))
     return tuple(sorted(there - {case.id for case in cases}))
 

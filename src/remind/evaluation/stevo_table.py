@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from remind.evaluation.eval_run import Record
+from remind.evaluation.judge_calls import FAILED
 from remind.evaluation.score_cells import Cell, Row, count_cell, row, share_cell, table
 from remind.evaluation.statistics import NUM_RESAMPLES
 from remind.evaluation.stevo_questions import METRICS, Metric
@@ -53,7 +54,7 @@ def summarise(name: str, records: Mapping[str, Record], *, extra: Sequence[str] 
         "extra_videos": list(extra),
         "judge": {
             "asked_votes": sum(int(r.scores.get("asked_votes") or 0) for r in records.values()),
-            "failed_votes": sum(int(r.scores.get("failed_votes") or 0) for r in records.values()),
+            "failed_votes": sum(int(r.scores.get(FAILED) or 0) for r in records.values()),
             "undecided": {metric: [r.id for r in scored if r.scores.get(metric) is None] for metric in METRICS},
             "contradictory_coherence_replies": sum(int(r.about.get("contradictions") or 0) for r in scored),
         },
@@ -63,7 +64,7 @@ def summarise(name: str, records: Mapping[str, Record], *, extra: Sequence[str] 
 def _row(name: str, scored: Sequence[Record], every: Sequence[Record]) -> Row:
     cells: dict[str, Cell] = {column: share_cell(_values(scored, metric)) for metric, column in COLUMNS.items()}
     cells["Total"] = total_cell(scored)
-    cells["Judge failures"] = count_cell(sum(int(r.scores.get("failed_votes") or 0) for r in every),
+    cells["Judge failures"] = count_cell(sum(int(r.scores.get(FAILED) or 0) for r in every),
                                          sum(int(r.scores.get("asked_votes") or 0) for r in every))  # fmt: skip
     cells["Missing tasks"] = count_cell(len(every) - len(scored), len(every))
     return row(name, cells)

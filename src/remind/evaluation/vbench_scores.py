@@ -7,6 +7,7 @@ that was not measured as 0; here a sum that lacks one has no value, and says whi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
 Means = Float[np.ndarray, "*r d"]
 
 
-def write_records(run: EvalRun, videos: Sequence[VBenchVideo], results: Results) -> tuple[str, ...]:
+def write_records(
+    run: EvalRun, videos: Sequence[VBenchVideo], results: Results, *, folder: Path | None = None,
+    problems: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:  # fmt: skip
     """A record for each expected video; one without any value is missing.
+
+    Args:
+        folder: of the videos, if it is known.
+        problems: why a video was not made, by id.
 
     Returns:
         Names of videos in the results that the list does not expect.
@@ -47,9 +55,12 @@ def write_records(run: EvalRun, videos: Sequence[VBenchVideo], results: Results)
     expected = {video.file for video in videos}
     for video in videos:
         scores = {name: results.videos.get(name, {}).get(video.file) for name in video.asked.dimensions}
-        about = {"file": video.file, "prompt": video.asked.prompt, "sample": video.sample, "image": video.asked.image}
+        about = {"file": video.file, "prompt": video.asked.prompt, "sample": video.sample, "image": video.asked.image,
+                 "video": None if folder is None else str(folder / video.file)}  # fmt: skip
         if all(value is None for value in scores.values()):
-            run.write(Record(video.id, "failed", {}, about, "missing in the results"))
+            why = (problems or {}).get(video.id, "")
+            reason = "not generated" if why else "missing in the results"
+            run.write(Record(video.id, "failed", {}, about | ({"why": why} if why else {}), reason))
         else:
             run.write(Record(video.id, "scored", scores, about))
     there = {name for values in results.videos.values() for name in values}
