@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
+from remind.evaluation.stevo_questions import CHECKLIST
 from remind.vlm import OpenAICompatibleVLM, RequestLimits
 from tests.vlm.chat_server import Seen, completion, reply, serving
 
@@ -47,6 +48,5 @@ def approves(prompt: str, number: int) -> str:
     if '"artifact"' in prompt:
         return json.dumps({"artifact": False, "notes": ""})
     if '"coherence"' in prompt:
-        items = ("subject_disappears", "subject_reappears", "background_cut", "state_jump", "blackout_reset", "teleport")
-        return json.dumps({**dict.fromkeys(items, False), "coherence": True})
+        return json.dumps({**dict.fromkeys(CHECKLIST, False), "coherence": True})
     return json.dumps({"occlusion_done": True} if "occlusion_done" in prompt else {"trigger_applied": True})
