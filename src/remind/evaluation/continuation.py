@@ -17,14 +17,12 @@ from torch import Tensor
 from remind.clip import Cameras
 from remind.data.world_clips import WorldClip
 from remind.errors import InputError
-from remind.frame_graph import FRAMES_PER_LATENT, LATENTS_PER_CHUNK, Schedule, frames_of_chunk
+from remind.frame_graph import Schedule, frames_of_chunk
 from remind.inference.glance import Glance
 from remind.inference.options import HowToGenerate
 from remind.inference.pipeline import RemindPipeline
-from remind.inference.session import FIRST_FRAMES, Session
+from remind.inference.session import CHUNK_FRAMES, FIRST_FRAMES, Session
 from remind.prompt_schedule import chunk_prompts
-
-CHUNK_FRAMES = FRAMES_PER_LATENT * LATENTS_PER_CHUNK
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class FixedCase:
     def render(self) -> WorldClip:
         """The clip. Its looks are drawn as those of any world clip; only the times are given."""
         drawn = sample_recipe(self.interruption.kind, 81, np.random.default_rng([self.seed, 0x57E5]))
-        event = Event(interruption=self.interruption, style=drawn.events[0].style, seed=drawn.events[0].seed)
+        like = drawn.events[0]
+        event = Event(interruption=self.interruption, style=like.style, seed=like.seed, also=())
         return make_world_clip(self.seed, hw=self.hw, num_frames=self.num_frames, family=self.family,
                                recipe=InterruptionRecipe(events=(event,)))  # fmt: skip
 
