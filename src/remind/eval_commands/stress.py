@@ -14,7 +14,7 @@ def stress(
     base: Path | None = None,
     control: Literal["oracle", "linear", "middle", "freeze", "copy_anchor", "reset", "stays_hidden"] | None = None,
     studies: tuple[Literal["gap", "distractors", "reference"], ...] = ("gap", "distractors", "reference"),
-    gaps: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 30.0),
+    gaps: tuple[float, ...] = (1.5, 3.0, 5.0, 10.0, 20.0, 30.0),
     modes: tuple[Literal["v2v", "i2v"], ...] = ("v2v",),
     distractors: tuple[int, ...] = (0, 1, 2, 4, 8),
     distractor_gap: float = 10.0,

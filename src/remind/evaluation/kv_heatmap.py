@@ -18,25 +18,24 @@ CELL_IN = 0.52
 HATCH = "////"
 
 
-def save_heatmaps(path: Path, title: str, maps: Mapping[str, KVImportance], graph: FrameGraph) -> None:
-    """Write the maps of clips of one layout.
+def save_heatmaps(path: Path, title: str, maps: Mapping[str, tuple[KVImportance, FrameGraph]]) -> None:
+    """Write maps of equal size.
 
     Args:
         path: a PNG or SVG; its folder is made.
         title: the first line.
-        maps: by what is written over each.
-        graph: marks the roles of chunks.
+        maps: by what is written over each, with the graph that marks the roles of its chunks.
 
     Raises:
         InputError: a place that cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    cells = graph.num_chunks - 1
+    cells = next(iter(maps.values()))[1].num_chunks - 1
     panel, left, top, bottom = cells * CELL_IN, 0.62, 0.98, 0.5
     width, height = len(maps) * (panel + left) + 0.15, panel + top + bottom
     with style():
         figure = Figure(figsize=(width, height), facecolor=PAPER)
-        for i, (name, importance) in enumerate(maps.items()):
+        for i, (name, (importance, graph)) in enumerate(maps.items()):
             box = ((left + i * (panel + left)) / width, bottom / height, panel / width, panel / height)
             axes = figure.add_axes(box)
             draw_map(axes, importance, graph)
@@ -45,7 +44,7 @@ def save_heatmaps(path: Path, title: str, maps: Mapping[str, KVImportance], grap
         legend = ("rows: the chunk that reads; columns: what is read; rows sum to one; hatched: could not be read   "
                   "A anchor  x degraded  R recovery  . clean")  # fmt: skip
         figure.text(0.08 / width, 0.32 / height, legend, va="center", fontsize=7, color=SOFT)
-        reduction = next(iter(maps.values())).reduction
+        reduction = next(iter(maps.values()))[0].reduction
         figure.text(0.08 / width, 0.14 / height, reduction, va="center", fontsize=7, color=SOFT)
         save(figure, path)
 

@@ -57,6 +57,11 @@ class KVSetting:
         return FrameGraph(Schedule(frames_of_chunk(NUM_CHUNKS - 1).stop, (self.interruption,)))
 
     @property
+    def calm(self) -> FrameGraph:
+        """Of the same clip without its interruption."""
+        return FrameGraph(Schedule(self.graph.schedule.num_frames))
+
+    @property
     def readers(self) -> dict[str, int]:
         """Chunks whose attention is summed up: the one in which the view returns, which must recall, and the first that
         is wholly clear, which may copy from it."""

@@ -38,7 +38,8 @@ def summarise(folder: Path, records: Mapping[KVSetting, Sequence[Record]]) -> di
         maps = {which: average([KVImportance.from_json(r.scores["maps"][which]) for r in kept]) for which in MAP_WORDS}
         file = f"figures/kv-{setting.name}.png"
         save_heatmaps(folder / file, f"Attention to the past, {setting.name.replace('-', ', ')}",
-                      {MAP_WORDS[which]: found for which, found in maps.items()}, setting.graph)  # fmt: skip
+                      {MAP_WORDS[which]: (found, setting.calm if which == "uninterrupted" else setting.graph)
+                       for which, found in maps.items()})  # fmt: skip
         heatmaps.append({
             "title": setting.name, "file": file, "roles": setting.graph.draw(), "readers": setting.readers,
             "maps": {which: {**found.to_json(), "cells": {kind: len(where) for kind, where in found.cells().items()}}
@@ -93,8 +94,8 @@ def _cause(scored: Mapping[KVSetting, Sequence[Record]]) -> dict[str, Any]:
         }})  # fmt: skip
     return {"title": "Does it need what it reads? State progress, knocked out by rebuild", "rows": rows,
             "note": "0 = a world that stood still or is not shown, 1 = the truth; effects are paired by clip and "
-                    "noise; without hidden chunks: those that show nothing are taken out instead; 95 % bootstrap intervals "
-                    "over clips"}  # fmt: skip
+                    "noise; without hidden chunks: those that show nothing are taken out instead; 95 % bootstrap "
+                    "intervals over clips"}  # fmt: skip
 
 
 def _progress(which: str) -> Value:

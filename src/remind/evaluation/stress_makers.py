@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -24,12 +25,8 @@ KNOCKED_OUT = "knocked_out"
 StressControl = Literal["oracle", "linear", "middle", "freeze", "copy_anchor", "reset", "stays_hidden"]
 STRESS_CONTROLS: tuple[StressControl, ...] = get_args(StressControl)
 Made = tuple[UInt8[Tensor, "t h w 3"], dict[str, Any]]
-
-
-class Maker(Protocol):
-    """Makes a clip's video, and says what it took."""
-
-    def __call__(self, point: StressPoint, meter: CaseMeter, memory: str, seed: int) -> Made: ...
+Maker = Callable[[StressPoint, CaseMeter, str, int], Made]
+"""Makes a clip's video for a setting, a memory and a seed of the noise, and says what it took."""
 
 
 @dataclass(frozen=True)
