@@ -140,7 +140,8 @@ def reference_point(gap_chunks: int, kind: InterruptionKind) -> StressPoint:
     if not 2 <= gap_chunks <= 1000:
         raise InputError("a reference stands some chunks before the video", got=gap_chunks, expected="2 to 1000")
     interruption = fixed_interruption(kind, start=FIRST_FRAMES, frontier=gap_chunks)
-    return StressPoint("reference", "v2v", float(gap_chunks), interruption, gap_chunks + 1 + AFTER_CHUNKS, offset=gap_chunks)
+    return StressPoint("reference", "v2v", float(gap_chunks), interruption, gap_chunks + 1 + AFTER_CHUNKS,
+                       offset=gap_chunks)  # fmt: skip
 
 
 @dataclass(frozen=True)
