@@ -14,6 +14,7 @@ from remind.evaluation.eval_run import EvalRun, Record
 from remind.evaluation.fixed_clock import fixed_cases
 from remind.evaluation.kv_groups import group_shares
 from remind.evaluation.kv_heatmap import draw_map
+from remind.evaluation.kv_html import heatmaps_html
 from remind.evaluation.kv_importance import KVImportance, paper_reduction, reduction_of
 from remind.evaluation.kv_settings import KVPlan, KVSetting
 from remind.evaluation.kv_suite import KVSuite
@@ -185,6 +186,10 @@ def test_a_run_resumes_and_counts_what_failed(pipe, tmp_path):
         "read": 11, "unavailable": 10, "future": 28}  # fmt: skip
     assert {path.name for path in tmp_path.glob("videos/*")} == {
         f"{second}-{which}.mp4" for which in ("with", "without_anchors", "without_hidden")}  # fmt: skip
+    page = heatmaps_html(json.loads((tmp_path / "scores.json").read_text())["summary"])
+    assert [figure.count('class="absent"') for figure in page] == [10, 10, 16]  # the last: anchors are not in memory
+    with pytest.raises(InputError, match="no results of the KV suite"):
+        heatmaps_html({"tables": []})
     assert (tmp_path / "figures" / "kv-v2v-occluder.png").stat().st_size > 1000
     other = KVSuite(replace(suite.plan, layers="all"), pipe, suite.limits)
     with pytest.raises(InputError, match="another evaluation"):
