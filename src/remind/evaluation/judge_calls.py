@@ -110,7 +110,8 @@ class Judge:
 
     def __init__(self, replies: Path, vlm: VLM | None):
         self.replies, self._vlm = replies, vlm
-        self._answered = threading.Event()
+        self._answered, self._guard = threading.Event(), threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         known = replies / "judge.json"
         if vlm is None:
             self.model = str(self._known(known)["model"])
@@ -130,6 +131,12 @@ class Judge:
             VLMError: nobody answers at all: the first call already found no server, or one that takes no such request.
             InputError: a reply that cannot be written, or media that no model takes.
         """
+        with self._guard:
+            turn = self._turns.setdefault(question.key, threading.Lock())
+        with turn:  # two equal videos are asked about once
+            return self._ask(question)
+
+    def _ask(self, question: Question) -> Answer:
         path = self.replies / f"{question.key}.json"
         if path.exists():
             kept = read_json(path)
@@ -169,6 +176,22 @@ class Judge:
         return known
 
 
+def check_judge(where: str, model: str) -> None:
+    """Refuse a judge that nobody can ask, before anything is written or loaded.
+
+    Raises:
+        InputError: a URL that is none, or without a model's name.
+    """
+    if _is_url(where):
+        if not model:
+            raise InputError("a server may hold several models", got="a judge's URL alone", fix="add --judge-model")
+        OpenAICompatibleVLM(where, model)
+
+
+def _is_url(where: str) -> bool:
+    return "://" in where
+
+
 def open_judge(where: str, model: str, replies: Path, *, device: str = "auto") -> Judge:
     """A judge by what a user says.
 
@@ -182,9 +205,8 @@ def open_judge(where: str, model: str, replies: Path, *, device: str = "auto") -
     Raises:
         InputError, CheckpointError: a server without a model's name, or no model there.
     """
-    if where.startswith(("http://", "https://")):
-        if not model:
-            raise InputError("a server may hold several models", got="a judge's URL alone", fix="add --judge-model")
+    check_judge(where, model)
+    if _is_url(where):
         return Judge(replies, OpenAICompatibleVLM(where, model, os.environ.get("REMIND_VLM_API_KEY")))
     return Judge(replies, TransformersVLM(where, device=Placement(device).target))
 
