@@ -83,6 +83,7 @@ def test_what_stevo_cannot_be_asked(tmp_path: Path) -> None:
     tasks, out, videos = tmp_path / "tasks", tmp_path / "out", tmp_path / "videos"
     videos.mkdir()
     for wrong in ({}, {"videos": videos}, {"checkpoint": "nano", "videos": videos},
+                  {"videos": videos, "judge": "http://x/v1", "judge_model": "j", "limit": 0},
                   {"videos": videos, "judge": "http://x/v1", "replay": out}, {"videos": videos, "replay": out}):
         with pytest.raises(InputError):
             stevo(tasks, out, **wrong)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -79,6 +80,15 @@ def test_what_will_fail_again_is_kept_and_what_may_pass_is_not(tmp_path: Path) -
         assert judge.ask(asked("c")).failure == "unavailable"
         assert judge.ask(asked("c")).text == "at last"
         assert len(server.requests) == 4
+
+
+def test_a_video_that_is_too_large_does_not_stop_the_others(tmp_path: Path) -> None:
+    with judging(lambda prompt, number: "x") as server:
+        vlm = client(server)
+        vlm.limits = replace(vlm.limits, max_media_bytes=len(MP4))
+        judge = Judge(tmp_path, vlm)
+        assert judge.ask(replace(asked(), video_mp4=MP4 + b"0")).failure == "not shown"
+        assert judge.ask(asked()).text == "x"
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, VLMRejected), (503, VLMUnavailable)])

@@ -73,6 +73,8 @@ def stevo(
         raise InputError("one judge is enough", expected="one of --judge and --replay; reports bring their own")
     if videos is not None and not judge and replay is None:
         raise InputError("nobody judges the videos", fix="add --judge URL, or --replay RUN")
+    if limit is not None and limit < 1:
+        raise InputError("too few tasks", got=f"--limit {limit}", expected="1 or more")
     if judge:
         check_judge(judge, judge_model)
     again = None if replay is None else replayed(replay)

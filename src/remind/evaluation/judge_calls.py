@@ -83,7 +83,8 @@ class Answer:
 
     Args:
         text: what the judge said, or None if nothing usable came.
-        failure: why not, one of few words: timed out, unavailable, rejected, refused, malformed, not in the replay.
+        failure: why not, one of few words: timed out, unavailable, rejected, refused, malformed, not shown (too large,
+            or of a kind that the model does not take), not in the replay.
         key: of the call; the file that holds it.
     """
 
@@ -129,7 +130,7 @@ class Judge:
 
         Raises:
             VLMError: nobody answers at all: the first call already found no server, or one that takes no such request.
-            InputError: a reply that cannot be written, or media that no model takes.
+            InputError: a reply that cannot be written.
         """
         with self._guard:
             turn = self._turns.setdefault(question.key, threading.Lock())
@@ -156,6 +157,8 @@ class Judge:
             raw = error.raw if isinstance(error, VLMMalformed) else str(error)
             if error.transient:
                 return Answer(None, failure, question.key)
+        except InputError:  # a video that is too large to be sent, or that the model cannot open
+            return Answer(None, "not shown", question.key)
         self._answered.set()
         drawn = question.sampling
         write_json(path, {
