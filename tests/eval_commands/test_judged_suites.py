@@ -21,6 +21,7 @@ from tests.evaluation.make_judge import approves, judging
 from tests.evaluation.test_judge import folders_in, rates
 from tests.evaluation.test_stevo_tasks import task_file
 from tests.evaluation.test_vbench import task_list, videos_of, write_results
+from tests.vlm.make_tiny_qwen import save_tiny_qwen
 
 
 def scores(out: Path) -> dict[str, object]:
@@ -133,3 +134,13 @@ def test_the_judge_rates_two_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
             judge(wrong, tmp_path / "x", replay=out)
     with pytest.raises(InputError, match="somebody must judge"):
         judge(tuple(folders), tmp_path / "x")
+
+
+def test_a_judge_in_this_process(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", minversion="5.0")
+    model = save_tiny_qwen(tmp_path / "qwen", answer=rates(4, 3, 2, 1))
+    folders = tuple(f"{name}={folder}" for name, folder in folders_in(tmp_path, 1).items())
+    judge(folders, tmp_path / "out", judge=str(model), trials=2, device="cpu")
+    rows = scores(tmp_path / "out")["summary"]["tables"][0]["rows"]  # type: ignore[index]
+    assert [row["cells"]["Artifact Suppression"]["value"] for row in rows] == [1.0, 1.0]
+    assert [(row["cells"]["Judge failures"]["k"], row["cells"]["Judge failures"]["n"]) for row in rows] == [(0, 2)] * 2
