@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -48,6 +50,15 @@ def test_a_reply_is_kept_with_its_hash_and_not_asked_for_again(tmp_path: Path) -
     assert '"chatcmpl-1"' in kept["raw"]
 
 
+def test_equal_questions_at_the_same_time_are_asked_once(tmp_path: Path) -> None:
+    with judging(lambda prompt, number: f"{number}") as server:
+        judge = Judge(tmp_path, client(server))
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda _: judge.ask(asked()), range(12)))
+        assert len(server.requests) == 1
+    assert len(set(answers)) == 1
+
+
 def test_a_replay_asks_nobody(tmp_path: Path) -> None:
     with judging(lambda prompt, number: "words") as server:
         Judge(tmp_path / "run" / "replies", client(server)).ask(asked())
@@ -71,6 +82,15 @@ def test_what_will_fail_again_is_kept_and_what_may_pass_is_not(tmp_path: Path) -
         assert len(server.requests) == 4
 
 
+def test_a_video_that_is_too_large_does_not_stop_the_others(tmp_path: Path) -> None:
+    with judging(lambda prompt, number: "x") as server:
+        vlm = client(server)
+        vlm.limits = replace(vlm.limits, max_media_bytes=len(MP4))
+        judge = Judge(tmp_path, vlm)
+        assert judge.ask(replace(asked(), video_mp4=MP4 + b"0")).failure == "not shown"
+        assert judge.ask(asked()).text == "x"
+
+
 @pytest.mark.parametrize(("status", "error"), [(401, VLMRejected), (503, VLMUnavailable)])
 def test_a_judge_that_never_answered_stops_everything(tmp_path: Path, status: int, error: type[Exception]) -> None:
     with judging(lambda prompt, number: status) as server, pytest.raises(error):
@@ -91,6 +111,8 @@ def test_replies_of_another_judge_are_not_mixed_in(tmp_path: Path) -> None:
         replayed(tmp_path)
     with pytest.raises(InputError, match="several models"):
         open_judge("http://localhost:1/v1", "", tmp_path)
+    with pytest.raises(InputError, match="no base URL"):
+        open_judge("ftp://localhost:1/v1", "j", tmp_path)
 
 
 def test_a_blind_video_shows_the_same_pictures_without_its_names(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def judge(
         shuffled_ids,
         summarise,
     )
-    from remind.evaluation.judge_calls import open_judge, replayed
+    from remind.evaluation.judge_calls import check_judge, open_judge, replayed
     from remind.training.progress import progress_bar
     from remind.vlm import hash_of_prompt
 
@@ -66,6 +66,9 @@ def judge(
         raise InputError("somebody must judge", expected="one of --judge and --replay")
     if clips < 1 or trials < 1:
         raise InputError("too little to judge", got=f"{clips} clips, {trials} trials", expected="1 or more of each")
+    if judge:
+        check_judge(judge, judge_model)
+    again = None if replay is None else replayed(replay)
     folders: dict[str, Path] = {}
     for told in videos:
         name, equals, folder = told.partition("=")
@@ -80,7 +83,7 @@ def judge(
         "temperature": temperature, "seed": seed, "judge": judge_model or judge or str(replay),
     }  # fmt: skip
     run = EvalRun(out, identity, shuffled_ids(list(folders), drawn, seed=seed))
-    asking = replayed(replay) if replay is not None else open_judge(judge, judge_model, out / "replies", device=device)
+    asking = again or open_judge(judge, judge_model, out / "replies", device=device)
     console = Console(stderr=True)
     with progress_bar("rated", console, total=len(run.ids), done=len(run.ids) - len(run.todo())) as (bar, task):
         rate_videos(run, folders, asking, questions, num_trials=trials, temperature=temperature, seed=seed,

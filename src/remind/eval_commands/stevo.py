@@ -61,7 +61,7 @@ def stevo(
 
     from remind.eval_commands.generation import maker_of
     from remind.evaluation.eval_run import EvalRun
-    from remind.evaluation.judge_calls import open_judge, replayed
+    from remind.evaluation.judge_calls import check_judge, open_judge, replayed
     from remind.evaluation.stevo import identity_of
     from remind.evaluation.stevo_questions import official_wording, our_wording
     from remind.evaluation.stevo_reports import reports_sha256
@@ -73,6 +73,11 @@ def stevo(
         raise InputError("one judge is enough", expected="one of --judge and --replay; reports bring their own")
     if videos is not None and not judge and replay is None:
         raise InputError("nobody judges the videos", fix="add --judge URL, or --replay RUN")
+    if limit is not None and limit < 1:
+        raise InputError("too few tasks", got=f"--limit {limit}", expected="1 or more")
+    if judge:
+        check_judge(judge, judge_model)
+    again = None if replay is None else replayed(replay)
     cases = cases_of(read_tasks(tasks), protocol)[:limit]
     console = Console(stderr=True)
     asked = None if reports is not None or not (judge or replay) else (
@@ -92,7 +97,7 @@ def stevo(
     problems = _generated(run, cases, maker, seed, console) if maker is not None else {}
     if asked is None:
         return
-    asking = replayed(replay) if replay is not None else open_judge(judge, judge_model, out / "replies", device=device)
+    asking = again or open_judge(judge, judge_model, out / "replies", device=device)
     extra = _judged(run, cases, videos or out / "videos", asking, asked, problems, 81 if checkpoint else None, workers,
                     retry, console)  # fmt: skip
     _finish(run, shown, extra, console)

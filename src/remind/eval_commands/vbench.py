@@ -61,6 +61,8 @@ def vbench(
 
     if [bool(checkpoint), videos is not None, results is not None].count(True) != 1:
         raise InputError("one thing is scored at a time", expected="one of --checkpoint, --videos and --results")
+    if limit is not None and limit < 1:
+        raise InputError("too few prompts", got=f"--limit {limit}", expected="1 or more")
     if checkpoint and images is None:
         raise InputError("a model needs the first frames", fix="give the folder of one crop as --images")
     if ratio and ratio not in RATIOS:

@@ -83,7 +83,8 @@ class Answer:
 
     Args:
         text: what the judge said, or None if nothing usable came.
-        failure: why not, one of few words: timed out, unavailable, rejected, refused, malformed, not in the replay.
+        failure: why not, one of few words: timed out, unavailable, rejected, refused, malformed, not shown (too large,
+            or of a kind that the model does not take), not in the replay.
         key: of the call; the file that holds it.
     """
 
@@ -110,7 +111,8 @@ class Judge:
 
     def __init__(self, replies: Path, vlm: VLM | None):
         self.replies, self._vlm = replies, vlm
-        self._answered = threading.Event()
+        self._answered, self._guard = threading.Event(), threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         known = replies / "judge.json"
         if vlm is None:
             self.model = str(self._known(known)["model"])
@@ -128,8 +130,14 @@ class Judge:
 
         Raises:
             VLMError: nobody answers at all: the first call already found no server, or one that takes no such request.
-            InputError: a reply that cannot be written, or media that no model takes.
+            InputError: a reply that cannot be written.
         """
+        with self._guard:
+            turn = self._turns.setdefault(question.key, threading.Lock())
+        with turn:  # two equal videos are asked about once
+            return self._ask(question)
+
+    def _ask(self, question: Question) -> Answer:
         path = self.replies / f"{question.key}.json"
         if path.exists():
             kept = read_json(path)
@@ -149,6 +157,8 @@ class Judge:
             raw = error.raw if isinstance(error, VLMMalformed) else str(error)
             if error.transient:
                 return Answer(None, failure, question.key)
+        except InputError:  # a video that is too large to be sent, or that the model cannot open
+            return Answer(None, "not shown", question.key)
         self._answered.set()
         drawn = question.sampling
         write_json(path, {
@@ -169,6 +179,22 @@ class Judge:
         return known
 
 
+def check_judge(where: str, model: str) -> None:
+    """Refuse a judge that nobody can ask, before anything is written or loaded.
+
+    Raises:
+        InputError: a URL that is none, or without a model's name.
+    """
+    if _is_url(where):
+        if not model:
+            raise InputError("a server may hold several models", got="a judge's URL alone", fix="add --judge-model")
+        OpenAICompatibleVLM(where, model)
+
+
+def _is_url(where: str) -> bool:
+    return "://" in where
+
+
 def open_judge(where: str, model: str, replies: Path, *, device: str = "auto") -> Judge:
     """A judge by what a user says.
 
@@ -182,9 +208,8 @@ def open_judge(where: str, model: str, replies: Path, *, device: str = "auto") -
     Raises:
         InputError, CheckpointError: a server without a model's name, or no model there.
     """
-    if where.startswith(("http://", "https://")):
-        if not model:
-            raise InputError("a server may hold several models", got="a judge's URL alone", fix="add --judge-model")
+    check_judge(where, model)
+    if _is_url(where):
         return Judge(replies, OpenAICompatibleVLM(where, model, os.environ.get("REMIND_VLM_API_KEY")))
     return Judge(replies, TransformersVLM(where, device=Placement(device).target))
 

@@ -135,7 +135,9 @@ def _by_image(
     return sums, counts
 
 
-def _means(sums: Float[np.ndarray, "i d"], counts: Float[np.ndarray, "i d"]) -> tuple[Means, Means]:
+def _means(
+    sums: Float[np.ndarray, "i d"], counts: Float[np.ndarray, "i d"]
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "r d"]]:
     """Means over videos, and those of resampled pictures; NaN where there are none."""
     drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), NUM_RESAMPLES)
     with np.errstate(invalid="ignore"):
