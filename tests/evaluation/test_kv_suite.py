@@ -54,6 +54,7 @@ def record(number, interrupted_map, calm_map):
     maps = {"interrupted": interrupted_map, "uninterrupted": calm_map, "without_anchors": calm_map}
     return Record(str(number), "scored", {
         "progress": {"with": 0.9, "without_anchors": 0.1 * number, "without_hidden": 0.8},
+        "shown": {"with": 1.0, "without_anchors": 0.0, "without_hidden": 1.0},
         "groups": {reader: {which: group_shares(maps[which], SETTING.graph, query)
                             for which in ("interrupted", "uninterrupted")}
                    for reader, query in SETTING.readers.items()},
@@ -100,7 +101,7 @@ def test_effects_are_paired_and_failures_are_no_zeros(tmp_path):
     even = both_readers(dict.fromkeys(range(5), 0.1))
     kept = [record(i, even, even) for i in range(3)]
     lost = Record("3", "failed", {}, {}, "broken")
-    cells = summarise(tmp_path, {SETTING: [*kept, lost]})["tables"][-1]["rows"][0]["cells"]
+    cells = summarise(tmp_path, {SETTING: [*kept, lost]})["tables"][-2]["rows"][0]["cells"]
     assert cells["effect of the anchors"] | {"low": 0, "high": 0} == {
         "value": pytest.approx(0.8), "low": 0, "high": 0, "n": 3}
     assert cells["effect of hidden chunks"]["low"] == pytest.approx(0.1)  # equal differences: no width
