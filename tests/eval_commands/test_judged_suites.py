@@ -54,7 +54,7 @@ def test_stevo_from_tasks_to_table_2(tmp_path: Path, capsys: pytest.CaptureFixtu
     about = json.loads((out / "examples" / "tap.json").read_text())["about"]
     assert (about["official_frames"], about["frames"], about["peak_deg"]) == (173, 81, 60.0)
     assert about["manifest"] == str(made / "videos" / "tap.mp4.json")
-    assert "1 tasks are missing: bare" in capsys.readouterr().out
+    assert "1 of 2 tasks are missing: bare" in capsys.readouterr().out
 
     stevo(tasks, again, videos=made / "videos", protocol="camera", replay=out, name="nano")
     assert scores(again)["summary"] == said["summary"]

@@ -185,7 +185,8 @@ def test_a_kind_judge_gives_every_point(tmp_path: Path) -> None:
     assert len(about["replies"]["coherence"]) == NUM_VOTES
     assert (run.folder / "replies" / f"{about['replies']['coherence'][0]}.json").exists()
     cells = summarise("kind", records)["tables"][0]["rows"][0]["cells"]
-    assert cells["Total"]["value"] == 500
+    assert cells["Total"]["value"] == cells["Total"]["high"] == 500
+    assert cells["Total"]["low"] == pytest.approx(5 * cells["Coherence"]["low"])
     assert (cells["Coherence"]["k"], cells["Coherence"]["n"]) == (3, 3)
     assert cells["Coherence"]["low"] == pytest.approx(100 * 3 / (3 + 1.96**2), abs=0.01)  # Wilson, not certainty
 

@@ -145,7 +145,8 @@ def _finish(run: Any, name: str, extra: tuple[str, ...], console: Any) -> None:
     print_tables(summary, console, first=1)
     missing = list(summary["missing"])
     if missing:
-        print(f"{len(missing)} tasks are missing: {', '.join(missing[:8])}{' ...' if len(missing) > 8 else ''} "
+        more = " ..." if len(missing) > 8 else ""
+        print(f"{len(missing)} of {len(records)} tasks are missing: {', '.join(missing[:8])}{more} "
               f"{whole['counts']['reasons']}")  # fmt: skip
     if extra:
         print(f"{len(extra)} files belong to no task: {', '.join(extra[:4])}")

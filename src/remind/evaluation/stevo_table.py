@@ -75,7 +75,10 @@ def _values(records: Sequence[Record], metric: Metric) -> list[bool | None]:
 
 
 def total_cell(records: Sequence[Record]) -> Cell:
-    """The sum of the five percentages; tasks are resampled whole, since a task's metrics go together."""
+    """The sum of the five percentages; tasks are resampled whole, since a task's metrics go together.
+
+    Our choice: where no resample differs, the sums of the ends of Wilson's intervals: equal tasks are no certainty.
+    """
     values = np.array([[np.nan if (value := record.scores.get(metric)) is None else float(value) for metric in METRICS]
                        for record in records]).reshape(-1, len(METRICS))  # fmt: skip
     count = len(values)
@@ -89,6 +92,9 @@ def total_cell(records: Sequence[Record]) -> Cell:
     with np.errstate(invalid="ignore"):
         totals = 100 * (np.where(there, drawn, 0).sum(1) / there.sum(1)).sum(1)
     low, high = np.nanpercentile(totals, (2.5, 97.5))
+    if low == high:
+        ends = [share_cell(_values(records, metric)) for metric in METRICS]
+        low, high = (sum(cell[end] for cell in ends) for end in ("low", "high"))
     return {"value": value, "low": float(low), "high": float(high), "n": count}
 
 

@@ -52,7 +52,12 @@ def write_records(
     Returns:
         Names of videos in the results that the list does not expect.
     """
-    expected = {video.file for video in videos}
+    expected, known = {video.file for video in videos}, run.records()
+
+    def write(record: Record) -> None:
+        if known.get(record.id) != record:  # thousands of files, each safe on the disk, take half a minute
+            run.write(record)
+
     for video in videos:
         scores = {name: results.videos.get(name, {}).get(video.file) for name in video.asked.dimensions}
         about = {"file": video.file, "prompt": video.asked.prompt, "sample": video.sample, "image": video.asked.image,
@@ -60,9 +65,9 @@ def write_records(
         if all(value is None for value in scores.values()):
             why = (problems or {}).get(video.id, "")
             reason = "not generated" if why else "missing in the results"
-            run.write(Record(video.id, "failed", {}, about | ({"why": why} if why else {}), reason))
+            write(Record(video.id, "failed", {}, about | ({"why": why} if why else {}), reason))
         else:
-            run.write(Record(video.id, "scored", scores, about))
+            write(Record(video.id, "scored", scores, about))
     there = {name for values in results.videos.values() for name in values}
     return tuple(sorted(there - expected))
 
