@@ -60,7 +60,8 @@ def train() -> None:
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "demo": demo, "data": data, "train": train, "runs": runs, "generate": generate, "eval": evaluation, "doctor": doctor,
+    "demo": demo, "data": data, "train": train, "runs": runs, "generate": generate, "eval": evaluation,
+    "doctor": doctor,
 }  # fmt: skip
 
 

@@ -163,7 +163,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     try:
         text = json.dumps(value, indent=1, allow_nan=False)
     except ValueError as error:
-        raise InputError("a score is no number", got=f"{path.name}: {error}", expected="None where there is none") from None
+        raise InputError("a score is no number", got=f"{path.name}: {error}",
+                         expected="None where there is none") from None  # fmt: skip
     try:
         with whole_file(path) as partial:
             partial.write_text(text + "\n")
