@@ -203,4 +203,4 @@ def test_a_clip_on_which_the_meter_is_blind_is_failed_for_everybody(tmp_path):
         suite, run = run_suite(tmp_path / control, plan, ControlMaker(control))
         found = suite.finish(run)
         assert found["counts"]["reasons"] == {BLIND: 1}
-        assert values(found, "State progress by gap")[control] == pytest.approx([control == "oracle"], abs=0.05)
+        assert values(found, "State progress by gap")[control] == pytest.approx([float(control == "oracle")], abs=0.05)
