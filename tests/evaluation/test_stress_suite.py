@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from remind.errors import InputError
+from remind.evaluation.blind_meter import BLIND, is_blind
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.continuation import Continuation, from_reference
 from remind.evaluation.eval_run import EvalRun, Record
@@ -107,11 +108,12 @@ def test_a_model_that_forgets_the_anchors_makes_no_progress(pipe, tmp_path):
     progress = values(found, "State progress by gap")
     assert progress["full"][0] > 0.4
     assert abs(progress["knocked_out"][0]) < 0.1
+    assert found["counts"]["reasons"] == {BLIND: 2}  # of one clip, under both memories
     assert values(found, "Difference")["knocked_out - full"][0] == pytest.approx(
         progress["knocked_out"][0] - progress["full"][0])  # fmt: skip
     curve = next(c for c in found["summary"]["curves"] if c["name"] == "full")
     assert curve["points"][0]["x"] == 1.5
-    assert curve["points"][0]["n"] == 3
+    assert curve["points"][0]["n"] == 2
     kept = run.records()["gap-v2v-1.5-knocked_out-001"]
     assert kept.about["knocked_out"] == [0, 1, 2]
     assert kept.about["reach_latent_frames"] < run.records()["gap-v2v-1.5-full-001"].about["reach_latent_frames"] == 20
@@ -189,3 +191,16 @@ def test_a_guess_is_measured_against_the_same_truth():
     truth, last = meter.true_state[meter.after], meter.last_seen_state
     assert chance_progress(meter) == pytest.approx(
         min(2, max(-1, float((0.5 - last) / (truth - last).mean()))), rel=1e-5)  # fmt: skip
+
+
+def test_a_clip_on_which_the_meter_is_blind_is_failed_for_everybody(tmp_path):
+    """A dark plant: the meter took a black picture for one that had shrunk, and scored a blank video."""
+    point, limits = gap_point(1.5, "light_toggle", "v2v"), shipped_limits()
+    cases = fixed_cases(3, point.interruption, point.num_chunks, HW)
+    assert [is_blind(CaseMeter(case.render()), limits) for case in cases] == [False, False, True]
+    for control in ("stays_hidden", "oracle"):
+        plan = StressPlan(("gap",), (1.5,), memories=(control,), clips=3)
+        suite, run = run_suite(tmp_path / control, plan, ControlMaker(control))
+        found = suite.finish(run)
+        assert found["counts"]["reasons"] == {BLIND: 1}
+        assert values(found, "State progress by gap")[control] == pytest.approx([float(control == "oracle")], abs=0.05)

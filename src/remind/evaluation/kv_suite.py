@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.errors import RemindError
+from remind.evaluation.blind_meter import BLIND, is_blind
 from remind.evaluation.calibration import Calibration
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.continuation import Continuation, interrupted, uninterrupted
@@ -33,7 +34,7 @@ from remind.evaluation.world_benchmark import CaseScore, score_video
 from remind.inference.glance import Glance
 from remind.inference.pipeline import RemindPipeline
 
-VERSION = "kv-1"
+VERSION = "kv-2"  # 2: clips on which the meter is blind are failed
 
 
 class KVSuite:
@@ -100,6 +101,8 @@ class KVSuite:
         try:
             clip, image = case.render(), setting.mode == "i2v"
             meter, graph = CaseMeter(clip), clip.graph
+            if is_blind(meter, self.limits):
+                return Record(name, "failed", {}, about, reason=BLIND)
             hidden = tuple(k for k in range(graph.frontier or 0) if k not in graph.witnesses)
             past, twin, without = (self._recorder() for _ in range(3))
             script = interrupted(clip, image=image)

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.errors import InputError
+from remind.evaluation.blind_meter import held_hidden
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.continuation import Continuation
 from remind.evaluation.controls import CONTROLS, Control, run_control
@@ -101,10 +102,7 @@ class ControlMaker:
 
     def __call__(self, point: StressPoint, meter: CaseMeter, memory: str, seed: int) -> Made:
         """See `Maker`; memory and seed change nothing."""
-        case = meter.case
         if self.control not in CONTROLS:
-            video = case.degraded.rgb.clone()
-            video[meter.first_generated_v2v :] = case.degraded.rgb[case.schedule.interruptions[-1].hidden_stop - 1]
-            return video, {}
+            return held_hidden(meter), {}
         name: Control = self.control
         return run_control(name, meter, generated_from=1 if point.mode == "i2v" else None), {}

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from remind.errors import RemindError
+from remind.evaluation.blind_meter import BLIND, is_blind
 from remind.evaluation.calibration import Calibration
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.eval_run import EvalRun, Record
@@ -24,7 +25,7 @@ from remind.evaluation.stress_points import StressPlan, StressPoint
 from remind.evaluation.stress_summary import summarise
 from remind.evaluation.world_benchmark import score_video, state_progress
 
-VERSION = "stress-1"
+VERSION = "stress-2"  # 2: clips on which the meter is blind are failed
 MEASURES = ("progress", "within_15", "shown_share", "after_error", "plausible", "coherent", "background_psnr_db")
 
 
@@ -79,13 +80,14 @@ class StressSuite:
                 waiting = {memory: name for memory, name in names.items() if name in todo}
                 if waiting:
                     meter = CaseMeter(case.render())  # once for all memories
+                    blind = is_blind(meter, limits)
                     for memory, name in waiting.items():
-                        self._one(run, name, point, case, meter, memory, number, maker, limits)
+                        self._one(run, name, point, case, meter, memory, number, maker, limits, blind=blind)
                         advance(1)
 
     def _one(
         self, run: EvalRun, name: str, point: StressPoint, case: FixedCase, meter: CaseMeter, memory: str, number: int,
-        maker: Maker, limits: Calibration,
+        maker: Maker, limits: Calibration, *, blind: bool,
     ) -> None:  # fmt: skip
         seed = self.plan.seed * 1_000_003 + number
         about: dict[str, Any] = {
@@ -93,6 +95,9 @@ class StressSuite:
             "world_seed": case.seed, "family": case.family, "seed": seed, "hidden_s": point.hidden_s,
             "num_frames": case.num_frames, "caption": meter.case.clean.caption,
         }  # fmt: skip
+        if blind:
+            run.write(Record(name, "failed", {}, about, reason=BLIND))
+            return
         try:
             video, facts = maker(point, meter, memory, seed)
         except RemindError as error:
