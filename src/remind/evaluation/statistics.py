@@ -166,7 +166,17 @@ def _interval(
     return low, high
 
 
-def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's score interval (Wilson 1927)."""
-    interval = stats.binomtest(round(share * n), n).proportion_ci(confidence_level=level, method="wilson")
+def wilson(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927).
+
+    Args:
+        count: that are yes, 0..n.
+        n: asked, >= 1.
+        level: coverage, in (0, 1).
+    """
+    interval = stats.binomtest(count, n).proportion_ci(confidence_level=level, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
+    return wilson(round(share * n), n, level)

@@ -75,7 +75,7 @@ def _without_rivals(typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _adapter(name: str) -> TypeAdapter[Any]:
+def _adapter(name: str) -> Any:  # a TypeAdapter, a type that beartype does not know
     return TypeAdapter(get_type_hints(GenerateCommand)[name])
 
 
