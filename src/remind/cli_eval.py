@@ -9,13 +9,23 @@ import tyro
 
 from remind.eval_commands.judge import judge
 from remind.eval_commands.kv import kv
+from remind.eval_commands.recovery import recovery
+from remind.eval_commands.report import report
 from remind.eval_commands.stevo import stevo
 from remind.eval_commands.stress import stress
 from remind.eval_commands.vbench import vbench
+from remind.eval_commands.world import world
 
 EVAL_COMMANDS: dict[str, Callable[..., Any]] = {
-    "kv": kv, "stress": stress, "stevo": stevo, "vbench": vbench, "judge": judge,
-}  # fmt: skip
+    "world": world,
+    "recovery": recovery,
+    "stevo": stevo,
+    "vbench": vbench,
+    "kv": kv,
+    "stress": stress,
+    "judge": judge,
+    "report": report,
+}
 
 
 def evaluate(arguments: Sequence[str]) -> None:
