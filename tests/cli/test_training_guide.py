@@ -12,6 +12,7 @@ import tyro
 from remind.cli import COMMANDS
 from remind.cli_data import DATA_COMMANDS
 from remind.cli_overrides import option_names, read_command
+from remind.generate.arguments import GenerateArguments
 from remind.recipes import RECIPES, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def test_a_training_command_is_read(line: str) -> None:
 @pytest.mark.parametrize("line", [line for line in LINES if not line.startswith(("remind train ", "RECIPE="))])
 def test_other_commands_have_the_options_that_are_shown(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line)[1:]
-    commands = DATA_COMMANDS if words[0] == "data" else COMMANDS
+    commands = DATA_COMMANDS if words[0] == "data" else COMMANDS | {"generate": GenerateArguments}
     name = words[1] if words[0] == "data" else words[0]
     with pytest.raises(SystemExit):
         tyro.cli(commands[name], args=["--help"])
