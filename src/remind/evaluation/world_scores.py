@@ -7,7 +7,7 @@ model that never loses sight of a thing needs no memory of it, so results stand 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -16,13 +16,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from remind.errors import InputError
-from remind.evaluation.calibration import Calibration
-from remind.evaluation.case_meter import MAX_PSNR_DB, CaseMeter
+from remind.evaluation.calibration import MAX_SPEED, Calibration
+from remind.evaluation.case_meter import MAX_PSNR_DB, SMOOTH_FRAMES, CaseMeter, smooth
 from remind.evaluation.observation import MIN_SHARE, observe
 from remind.evaluation.world_benchmark import CaseScore, score_video
 
 Mode = Literal["v2v", "i2v"]
 """What was given: all before the view returns, or the first frame."""
+MAX_FLICKER = 0.1  # our choice: of the settled frames
 
 
 def first_generated(meter: CaseMeter, mode: Mode) -> int:
@@ -38,6 +39,8 @@ def score_case(
     applied: at least 80 % of the frames asked to be hidden are; None where nothing is asked (zoom).
     seen_hidden_share, seen_returned_share: what that rests on, whoever made the frames.
     psnr_before_db, psnr_during_db, psnr_after_db: of whole frames to what a camera would have seen.
+    flicker_share, steady: of the settled frames that show a state, those that show another one than the frames around
+        them, and whether these are at most a tenth. None where none shows one.
 
     Args:
         meter: of the case, at the size of the video.
@@ -51,9 +54,30 @@ def score_case(
     phases = {"before": meter.before, "during": slice(meter.start, meter.stop), "after": meter.after}
     psnr = {f"psnr_{name}_db": _psnr_db(rgb[part], truth[part]) for name, part in phases.items()}
     applied = None if seen is None else seen.hidden_share >= MIN_SHARE
-    return {**score.to_json(), "measured": list(score.measured), "applied": applied,
+    flicker = flicker_share(score.measured, meter, calibration)
+    return {**score.to_json(), "flicker_share": flicker, "steady": None if flicker is None else flicker <= MAX_FLICKER,
+            "measured": list(score.measured), "applied": applied,
             "seen_hidden_share": None if seen is None else seen.hidden_share,
             "seen_returned_share": None if seen is None else seen.returned_share, **psnr}  # fmt: skip
+
+
+def flicker_share(measured: Sequence[float | None], meter: CaseMeter, calibration: Calibration) -> float | None:
+    """Share of settled frames whose state is not that of the frames around them.
+
+    Our choice, beside plausibility, whose speeds are measured on smoothed readings and pass what jumps there and back: a
+    frame flickers if its reading is farther from the running median of five than three times the true rate allows in two
+    frames, and than the codec may cause.
+
+    Args:
+        measured: state per frame, None where none is shown.
+    """
+    state = torch.tensor([float("nan") if v is None else v for v in measured])[meter.settled]
+    away = (state - smooth(state)).abs()
+    away = away[~torch.isnan(away)]
+    if not len(away):
+        return None
+    rate = float(meter.true_state.diff().abs().max())
+    return float((away > calibration.state_jitter + MAX_SPEED * rate * (SMOOTH_FRAMES // 2)).float().mean())
 
 
 def case_score(scores: Mapping[str, Any]) -> CaseScore:
