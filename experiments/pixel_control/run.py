@@ -3,7 +3,7 @@
     python experiments/pixel_control/run.py --clips 10 --out experiments/pixel_control/results/world.json
 
 Every clip is rendered, interrupted and shown in several ways that obey (the truth, and futures in which the world stood
-still, was reset or went on in a line) and several that do not (no interruption, one frame for ever, a view that never
+still or was reset) and several that do not (no interruption, one frame for ever, a view that never
 comes back, one that comes back to another place, a half effect, another kind). What is right is known, since each was
 made that way. `observation.py`, which knows the truth of every pixel, is asked too.
 """
@@ -32,8 +32,8 @@ from remind.models.codec import LinearCodec
 KINDS: tuple[InterruptionKind, ...] = (
     "light_toggle", "flicker", "blink", "occluder", "cardboard", "curtain", "camera_loop",
 )  # fmt: skip
-OBEY: tuple[Control, ...] = ("oracle", "freeze", "reset", "linear")
-SIZES = ((32, 32), (64, 64), (96, 160))
+OBEY: tuple[Control, ...] = ("oracle", "freeze", "reset")
+SIZES = ((32, 32), (64, 64))
 
 
 def videos(case: WorldClip, meter: CaseMeter, elsewhere: WorldClip) -> Iterator[tuple[str, bool, Tensor]]:
@@ -81,7 +81,7 @@ def main() -> None:
 
     for hw in SIZES:
         for k, kind in enumerate(KINDS):
-            for number in range(asked.clips if hw[0] < 96 else max(1, asked.clips // 3)):
+            for number in range(asked.clips if hw[0] < 64 else max(1, asked.clips // 2)):
                 seed = start + 1000 * k + number
                 case = make_world_clip(seed, hw=hw, kind=kind)
                 meter = CaseMeter(case)

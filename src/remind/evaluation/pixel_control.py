@@ -17,7 +17,7 @@ from torch import Tensor
 from remind.clip import Cameras
 from remind.data.kinds import KINDS
 from remind.errors import InputError
-from remind.evaluation.view_in_sight import view_in_sight
+from remind.evaluation.view_in_sight import next_in_sight, view_in_sight
 from remind.frame_graph import Interruption, InterruptionKind
 from remind.inference.roles import AWAY_OVERLAP, DARK_LEVEL, OF_USUAL, Looks, looks_hidden, looks_of
 from remind.inference.view_overlap import view_overlap
@@ -25,8 +25,10 @@ from remind.inference.view_overlap import view_overlap
 VERSION = "pixel-control-1"
 MIN_SHARE = 0.8
 """Of the frames asked to be hidden those that must be, and of the frames after those in which the view must be back."""
-IN_SIGHT = 0.65
-"""A frame shows the view before if it has this share of what clear frames of the same video show of it."""
+IN_SIGHT = 0.6
+"""A frame looks at the view before if it has this share of what clear frames of the same video show of it."""
+SAME_PLACE = 0.5
+"""The same after darkness or a cover, which do not move the camera: less is needed to know the place again."""
 BACK_OVERLAP = 0.8  # of the anchor's view, where measured cameras say what is in sight
 CUT_SHARE = 0.45
 """A cut: a frame shows less than this of the view right before it. Neighbours in clips without one show 0.8 or more."""
@@ -70,10 +72,10 @@ def check_control(
     """Check one interruption of a video.
 
     What counts as hidden follows the kind. Light and blink: dark, the brightest hundredth of the pixels below 0.08 and
-    below a quarter of what is usual. Occluder, cardboard, curtain: uniformly covered, the colours of 8 x 8 blocks in one
-    plane (`roles.looks_hidden`), or dark; a cover of many colours is missed. Look away: neither dark nor covered, and
-    the view from before is not in sight. It is back in a frame that is not hidden and shows that view again: the camera
-    is taken to be where it was, as all interruptions here have it.
+    below a quarter of what is usual. Occluder, cardboard, curtain: uniformly covered, the colours of 8 x 8 blocks in
+    one plane (`roles.looks_hidden`), or dark; a cover of many colours is missed. Look away: not dark, and the view from
+    before is not in sight; a cover passes too, since a bare wall looks like one. The view is back in a frame that is
+    not hidden and shows that view again: the camera is taken to be where it was, as all interruptions here have it.
 
     Args:
         rgb: the whole video.
@@ -97,15 +99,16 @@ def check_control(
     unseen, dark = looks_hidden(rgb, clean=clear), looks.light < min(DARK_LEVEL, OF_USUAL * float(clear.light.median()))
     sight = view_in_sight(rgb[anchor], rgb)
     usual = max(LEAST_USUAL, float(sight[: len(before)].median()))
-    shown = sight >= IN_SIGHT * usual
-    if cameras is not None and KINDS[kind].layer == "view":
+    layer = KINDS[kind].layer
+    shown = sight >= (IN_SIGHT if layer == "view" else SAME_PLACE) * usual
+    if cameras is not None and layer == "view":
         overlap = _overlaps(cameras, anchor)
         known = cameras.valid
         away = torch.where(known, overlap < AWAY_OVERLAP, ~shown)
         shown = torch.where(known, overlap >= BACK_OVERLAP, shown)
     else:
         away = ~shown
-    hidden = {"light": dark, "shutter": dark, "front": unseen, "view": away & ~unseen}[KINDS[kind].layer]
+    hidden = {"light": dark, "shutter": dark, "front": unseen, "view": away & ~dark}[layer]
     asked, after, lost = _where(hidden, times, fps)
     hidden_share = float(hidden[list(asked)].float().mean()) if len(asked) else 0.0
     back = shown & ~unseen
@@ -127,13 +130,9 @@ def find_cuts(
         lost: frames in which an interruption is under way; a panel that passes is no cut.
     """
     unseen = looks_hidden(rgb) if unseen is None else unseen
-    skipped, cuts = set(lost), []
-    for frame in range(1, len(rgb)):
-        if frame in skipped or bool(unseen[frame]) or bool(unseen[frame - 1]):
-            continue
-        if float(view_in_sight(rgb[frame - 1], rgb[frame : frame + 1])) < CUT_SHARE:
-            cuts.append(frame)
-    return tuple(cuts)
+    new = (next_in_sight(rgb) < CUT_SHARE) & ~unseen[1:] & ~unseen[:-1]
+    skipped = set(lost)
+    return tuple(frame for frame in (1 + new.nonzero()[:, 0]).tolist() if frame not in skipped)
 
 
 def _overlaps(cameras: Cameras, anchor: int) -> Float[Tensor, " t"]:
@@ -149,7 +148,8 @@ def _where(hidden: Bool[Tensor, " t"], times: Interruption | None, fps: int | fl
     """Frames that should hide, frames that should show, and frames in between included in which it is under way."""
     length = len(hidden)
     if times is not None:
-        return range(times.hidden_start, times.hidden_stop), range(times.stop, length), range(times.start, times.stop + 1)
+        under_way = range(times.start, times.stop + 1)
+        return range(times.hidden_start, times.hidden_stop), range(times.stop, length), under_way
     run = _longest_run(hidden.tolist())
     if len(run) < max(1, round(MIN_RUN_S * fps)):
         return range(0), range(0), range(0)

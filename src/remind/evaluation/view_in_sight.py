@@ -27,9 +27,16 @@ def view_in_sight(anchor: UInt8[Tensor, "h w 3"], rgb: UInt8[Tensor, "t h w 3"])
         anchor: the view.
         rgb: frames of the same size.
     """
-    a, b = _cells(anchor[None]), torch.cat([_cells(part) for part in rgb.split(16)]) if len(rgb) else None
-    if b is None:
-        return torch.zeros(0)
+    return _best_share(_cells(anchor[None]), _cells(rgb))
+
+
+def next_in_sight(rgb: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, " n"]:
+    """The same of every frame but the first, for the view of the frame right before it."""
+    cells = _cells(rgb)
+    return _best_share(cells[:-1], cells[1:])
+
+
+def _best_share(a: Float[Tensor, "s 3 y x"], b: Float[Tensor, "t 3 y x"]) -> Float[Tensor, " t"]:
     best = torch.zeros(len(b))
     for down in range(-(REACH // 2), REACH // 2 + 1):
         for right in range(-REACH, REACH + 1):
@@ -39,7 +46,8 @@ def view_in_sight(anchor: UInt8[Tensor, "h w 3"], rgb: UInt8[Tensor, "t h w 3"])
 
 
 def _cells(rgb: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "t 3 y x"]:
-    return adaptive_avg_pool2d(rgb.permute(0, 3, 1, 2).float() / 255, CELLS)
+    parts = [adaptive_avg_pool2d(part.permute(0, 3, 1, 2).float() / 255, CELLS) for part in rgb.split(16)]
+    return torch.cat(parts) if parts else torch.zeros(0, 3, CELLS, CELLS)
 
 
 def _overlap(cells: Float[Tensor, "t 3 y x"], down: int, right: int) -> Float[Tensor, "t 3 v u"]:
