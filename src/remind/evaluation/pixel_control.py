@@ -2,7 +2,9 @@
 
 Source: the question is that of STEVO-Bench's `occlusion_done` and of ReMind Table 3; the checks and their thresholds
 are our choice. The same video always gets the same answer. `observation.py` asks the same of world clips with the truth
-beside it, and is what this was measured against: MEASURED
+beside it. Measured on 21 world clips of test seeds, seven kinds, each made to obey and to disobey in several ways
+(experiments/pixel_control, 32 and 64 px, times known): precision 60 of 61, recall 60 of 63 as rendered; 57 of 58 and 57
+of 63 through the codec. It has seen no videos of models.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ SAME_PLACE = 0.5
 """The same after darkness or a cover, which do not move the camera: less is needed to know the place again."""
 BACK_OVERLAP = 0.8  # of the anchor's view, where measured cameras say what is in sight
 CUT_SHARE = 0.45
-"""A cut: a frame shows less than this of the view right before it. Neighbours in clips without one show 0.8 or more."""
+"""A cut: a frame shows less than this of the view right before it. In 40 validation clips without one, neighbours
+showed 0.78 or more, 0.55 through the codec; frames of different clips 0.23 or less."""
 MIN_RUN_S = 0.25  # where no times were asked for: the view must be lost for so long
 OPENING_S = 0.5  # and these first frames are taken to be clear
 RAMP_S = 0.5  # and so much may pass until it is whole again

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 CELLS = 16
 TOLERANCE = 16 / 255
-"""A cell shows the same if no channel of its mean colour differs by more. Of 12, 16, 24, 32 and 40 / 255 this one told
+"""A cell shows the same if no channel of its mean colour differs by more. Of 16, 24, 32 and 40 / 255 this one told
 frames of validation clips that look away from those that do not best."""
 REACH = 4
 """Cells that the view may have moved, to either side; half as many up and down: a quarter of the picture."""
@@ -19,7 +19,7 @@ def view_in_sight(anchor: UInt8[Tensor, "h w 3"], rgb: UInt8[Tensor, "t h w 3"])
     """Share of the cells of a view that each frame still shows, 0..1, after the shift that suits it best.
 
     Our choice: mean colours of 16 x 16 cells. Something that moves in the scene costs its own cells alone, where a
-    correlation of the whole picture would follow it; and SIFT features found only 53 % of frames that were back on 128
+    correlation of the whole picture would follow it; and SIFT features found only 56 % of frames that were back on 128
     px pictures of the world, and fewer on smaller ones. A light that changes for good costs all cells: such scenes look
     like another place.
 
