@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,7 @@ def main(out: Path, clips: int = 80, test_set: str = "world-v1") -> None:
         def round_trip(rgb: torch.Tensor) -> torch.Tensor:
             return through_codec(codec, rgb)
 
-        def score(meter: CaseMeter, make: Callable[[], torch.Tensor], mode: Any = "v2v") -> dict[str, Any]:
-            rgb = make()
+        def score(meter: CaseMeter, rgb: torch.Tensor, mode: Any = "v2v") -> dict[str, Any]:
             with clock.step("write the file"):
                 write_case_video(file, rgb)
             with clock.step("read the file"):
@@ -92,12 +91,12 @@ def main(out: Path, clips: int = 80, test_set: str = "world-v1") -> None:
                 _ = meter.background
             with clock.step("read all states of a video"):
                 meter.read(clip.degraded.rgb)
-            for name in CONTROLS:
-                found[name].append(score(meter, lambda n=name: run_control(n, meter, round_trip=round_trip)))
-            for name in MUTATIONS:
-                found[name].append(score(meter, lambda n=name: mutate(n, meter, round_trip=round_trip)))
-            found["asked, i2v"].append(score(meter, lambda: round_trip(clip.degraded.rgb), "i2v"))
-            found["uninterrupted, i2v"].append(score(meter, lambda: round_trip(clip.clean.rgb), "i2v"))
+            for control in CONTROLS:
+                found[control].append(score(meter, run_control(control, meter, round_trip=round_trip)))
+            for fault in MUTATIONS:
+                found[fault].append(score(meter, mutate(fault, meter, round_trip=round_trip)))
+            found["asked, i2v"].append(score(meter, round_trip(clip.degraded.rgb), "i2v"))
+            found["uninterrupted, i2v"].append(score(meter, round_trip(clip.clean.rgb), "i2v"))
             reading = found["oracle"][-1]["measured"]
             errors[case.family] += [abs(m - t) for m, t in zip(reading, clip.scene.states.tolist(), strict=True)
                                     if m is not None]

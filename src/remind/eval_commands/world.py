@@ -27,9 +27,9 @@ def world(
 ) -> None:
     """Measure whether what was hidden went on: state progress and four more, exact, on a fixed set of rendered clips.
 
-    Give a checkpoint, a control of known behaviour, or a folder of anyone's videos. Kill it at any time and run it again:
-    it goes on where it was. Writes OUT/scores.json, OUT/report.html, and the video and record of every clip. Compare runs
-    with `remind eval report`.
+    Give a checkpoint, a control of known behaviour, or a folder of anyone's videos. Kill it at any time and run it
+    again: it goes on where it was. Writes OUT/scores.json, OUT/report.html, and the video and record of every clip.
+    Compare runs with `remind eval report`.
 
     Args:
         out: The folder of this evaluation.

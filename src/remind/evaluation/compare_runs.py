@@ -100,8 +100,8 @@ def check_same_test(runs: Sequence[LoadedRun]) -> None:
                                  fix="compare runs of one test set, under the same conditions")  # fmt: skip
         strange = sorted(first.records.keys() ^ other.records.keys())
         if strange:
-            raise InputError("runs of different examples cannot be compared",
-                             got=f"{len(strange)} that only one of {first.name} and {other.name} has: {strange[0]}")  # fmt: skip
+            raise InputError(f"runs of different examples cannot be compared: {first.name} and {other.name}",
+                             got=f"{len(strange)} that only one of them has, e.g. {strange[0]}")  # fmt: skip
 
 
 def _told(value: object, other: object) -> str:
@@ -125,11 +125,17 @@ def measures_of(runs: Sequence[LoadedRun]) -> dict[str, dict[str, str]]:
     return found
 
 
-def values_of(run: LoadedRun, key: str, measure: Mapping[str, str]) -> list[float | None]:
-    """One value an example in order of names; None where it failed, has none, or the measure is not for it."""
+def values_of(run: LoadedRun, key: str, measure: Mapping[str, str], part: str | None = None) -> list[float | None]:
+    """One value an example in order of names; None where it failed, has none, or the measure is not for it.
+
+    Args:
+        part: of the test set; None = all of it.
+    """
     found: list[float | None] = []
     for name in sorted(run.records):
         record = run.records[name]
+        if part is not None and record.about.get("part") != part:
+            continue
         value = record.scores.get(key) if record.status == "scored" else None
         only = measure.get("only")
         fits = only is None or record.scores.get("motion") == only
@@ -138,7 +144,7 @@ def values_of(run: LoadedRun, key: str, measure: Mapping[str, str]) -> list[floa
 
 
 def compare_runs(runs: Sequence[LoadedRun]) -> list[dict[str, Any]]:
-    """A table for each pair: differences first - second of every measure on the examples that both have.
+    """A table for each pair, and part of the test set: differences first - second on the examples that both have.
 
     Intervals are bootstrap intervals over examples; `p` is of a sign-flip test, `p_holm` corrected for the measures of
     the pair.
@@ -148,11 +154,13 @@ def compare_runs(runs: Sequence[LoadedRun]) -> list[dict[str, Any]]:
     """
     check_same_test(runs)
     measures = measures_of(runs)
-    return [_pair(a, b, measures) for a, b in combinations(runs, 2)]
+    parts = list(dict.fromkeys(record.about.get("part") for record in runs[0].records.values()))
+    parts.sort(key=lambda part: (part != "main", str(part)))
+    return [_pair(a, b, measures, part) for a, b in combinations(runs, 2) for part in parts]
 
 
-def _pair(a: LoadedRun, b: LoadedRun, measures: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    columns = {key: (values_of(a, key, m), values_of(b, key, m)) for key, m in measures.items()}
+def _pair(a: LoadedRun, b: LoadedRun, measures: Mapping[str, Mapping[str, str]], part: str | None) -> dict[str, Any]:
+    columns = {key: (values_of(a, key, m, part), values_of(b, key, m, part)) for key, m in measures.items()}
     shown = [key for key, (x, y) in columns.items() if any(v is not None for v in x) or any(v is not None for v in y)]
     p_values = [paired_p_value(*columns[key]) for key in shown]
     rows = []
@@ -168,10 +176,11 @@ def _pair(a: LoadedRun, b: LoadedRun, measures: Mapping[str, Mapping[str, str]])
             "p": {"value": p, "low": None, "high": None, "n": found.n},
             "p, Holm": {"value": corrected, "low": None, "high": None, "n": found.n},
         }))  # fmt: skip
-    both = sum(a.records[n].status == b.records[n].status == "scored" for n in a.records)
-    note = (f"On the {both} of {len(a.records)} examples that were scored in both. Means and differences of the same "
+    here = [n for n, record in a.records.items() if part in (None, record.about.get("part"))]
+    both = sum(a.records[n].status == b.records[n].status == "scored" for n in here)
+    note = (f"On the {both} of {len(here)} examples that were scored in both. Means and differences of the same "
             "examples; shares as numbers from 0 to 1; p of a sign-flip test.")  # fmt: skip
-    return table(f"{a.name} minus {b.name}", rows, note)
+    return table(f"{a.name} minus {b.name}" + ("" if part is None else f", {part}"), rows, note)
 
 
 def _mean_on_pairs(columns: tuple[list[float | None], list[float | None]], side: int) -> float | None:

@@ -1,7 +1,7 @@
 """Faults put into true videos, which a suite that can be trusted must find.
 
-Our choice: each changes the frames after the interruption alone, by an amount that anyone would see, and leaves the room
-as it is. What is caught is a clip that is no longer both plausible and coherent.
+Our choice: each changes the frames after the interruption alone, by an amount that anyone would see, and leaves the
+room as it is. What is caught is a clip that is no longer both plausible and coherent, or steady.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mutate(
     """The true video of a case with a fault in it.
 
     Args:
-        name: teleport (the state jumps by half its range, a switch to its other rest, half-way through, and goes on from
+        name: teleport (half-way through, the state jumps by half its range, a switch to its other rest, and goes on from
             there), flicker (the object is bright and dark in turn), recolour (other colours from the return on), or
             jitter (as a teleport there and back, in every second pair of frames).
         round_trip: a codec that pictures pass through before the fault is put in; None = perfect pictures.

@@ -16,7 +16,7 @@ from remind.errors import RemindError
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.compare_runs import LoadedRun, measures_of, values_of
 from remind.evaluation.found_videos import read_video
-from remind.evaluation.report_examples import examples_section, make_example
+from remind.evaluation.report_examples import Example, examples_section, make_example
 from remind.evaluation.report_media import mp4_uri, side_by_side
 from remind.evaluation.suite_tables import videos_of
 from remind.evaluation.world_files import read_case_video
@@ -35,9 +35,10 @@ def choose_examples(runs: Sequence[LoadedRun], count: int) -> list[str]:
     Our choice, so that nobody picks the prettiest: evenly spaced ranks. For state progress, which is best at 1, by the
     distance to 1.
     """
-    scored = [name for name in sorted(runs[0].records) if all(run.records[name].status == "scored" for run in runs)]
+    names = sorted(runs[0].records)
+    scored = [name for name in names if all(run.records[name].status == "scored" for run in runs)]
     for key, measure in measures_of(runs).items():
-        values = dict(zip(sorted(runs[0].records), values_of(runs[0], key, measure), strict=True))
+        values = dict(zip(names, values_of(runs[0], key, measure), strict=True))
         ranked = sorted((abs(1 - value) if key == "progress" else -value, name) for name in scored
                         if (value := values[name]) is not None)  # fmt: skip
         if len(ranked) >= 2:
@@ -69,7 +70,7 @@ def world_cards(runs: Sequence[LoadedRun], names: Sequence[str]) -> str:
     return examples_section(examples)
 
 
-def _world_example(runs: Sequence[LoadedRun], case: SuiteCase, hw: tuple[int, int]):  # type: ignore[no-untyped-def]
+def _world_example(runs: Sequence[LoadedRun], case: SuiteCase, hw: tuple[int, int]) -> Example | None:
     videos: dict[str, UInt8[Tensor, "t h w 3"]] = {}
     for run in runs:
         for _, path in videos_of(run.records[case.id].about)[:1]:

@@ -30,7 +30,7 @@ def facts(runs: Sequence[LoadedRun]) -> str:
         strangers = f"{len(extra)}: {', '.join(map(str, extra[:3]))}" if extra else "none"
         rows.append(f"<tr><td>{_dot(run.name)}{escape(run.name)}</td><td>{escape(run.suite)}</td>"
                     f"<td>{c['examples']}</td><td>{c['scored']}</td><td>{c['failed']}</td>"
-                    f"<td class='part'>{escape(reasons)}</td><td class='part'>{escape(strangers)}</td></tr>")  # fmt: skip
+                    f"<td class='part'>{escape(reasons)}</td><td class='part'>{escape(strangers)}</td></tr>")
     heads = ("run", "suite", "examples", "scored", "failed", "why", "files that no example expects")
     identities = "".join(
         f"<details><summary>what decided {escape(run.name)}</summary><dl class='run'>"
@@ -74,7 +74,8 @@ def _table(title: str, some: Sequence[tuple[str, Mapping[str, Any]]], *, folded:
                 cells = "".join(_cell(line["cells"].get(column)) for column in columns)
                 rows.append(f"<tr{first}><td class='part'>{escape(str(name))}{who}</td>{cells}</tr>")
     inside = html_table(["", *columns], rows)
-    notes = "".join(f"<p class='soft'>{escape(n)}</p>" for n in dict.fromkeys(o["note"] for _, o in some if o.get("note")))
+    told = dict.fromkeys(one["note"] for _, one in some if one.get("note"))
+    notes = "".join(f"<p class='soft'>{escape(note)}</p>" for note in told)
     if folded:
         inside = f"<details><summary>show {len(rows)} rows</summary>{inside}</details>"
     return f"<h3>{escape(title)}</h3>{inside}{notes}"

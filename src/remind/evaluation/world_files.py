@@ -1,8 +1,7 @@
 """World clips as video files, small frames enlarged, and back to the pixels that are measured.
 
-What is scored is always what a file shows, whoever wrote it. H.264 halves the resolution of colours, which at 32x32 px
-is an error of 3 to 6 levels of 255 and more than the codec's own on thin things; every pixel as a block of 8x8 brings it
-below one level (experiments/suite_check).
+What is scored is always what a file shows, whoever wrote it. H.264 halves the resolution of colours: at 32x32 px an
+error of 3 to 6 levels of 255 (RMS). Every pixel as a block of 8x8 brings it below one level.
 """
 
 from __future__ import annotations

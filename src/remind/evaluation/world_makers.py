@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from einops import rearrange
 from jaxtyping import UInt8
@@ -53,6 +53,7 @@ class PreparedCase:
         return CaseMeter(self.given if scored == self.hw else self.case.render(scored))
 
 
+@runtime_checkable
 class Maker(Protocol):
     """Makes the videos of some clips.
 

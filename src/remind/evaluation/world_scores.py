@@ -1,8 +1,8 @@
 """All that is measured on one video of the world benchmark: the five measures, and what happened in which phase.
 
 Phases are the schedule's: *before* the first frame that differs, *during*, and *after* the last. State and pictures are
-read before and after; during, only what the pictures hide. *Applied* is whether they hid what they were asked to hide: a
-model that never loses sight of a thing needs no memory of it, so results stand with and without that condition.
+read before and after; during, only what the pictures hide. *Applied* is whether they hid what they were asked to hide:
+a model that never loses sight of a thing needs no memory of it, so results stand with and without that condition.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def score_case(
 def flicker_share(measured: Sequence[float | None], meter: CaseMeter, calibration: Calibration) -> float | None:
     """Share of settled frames whose state is not that of the frames around them.
 
-    Our choice, beside plausibility, whose speeds are measured on smoothed readings and pass what jumps there and back: a
-    frame flickers if its reading is farther from the running median of five than three times the true rate allows in two
-    frames, and than the codec may cause.
+    Our choice, beside plausibility, whose speeds are measured on smoothed readings and pass what jumps there and back:
+    a frame flickers if its reading is farther from the running median of five than three times the true rate allows in
+    two frames, and than the codec may cause.
 
     Args:
         measured: state per frame, None where none is shown.

@@ -1,7 +1,8 @@
 """The fixed test set of the exact benchmark, `world-v1`, and its twin for choosing, `world-v1-validation`.
 
-Our choice: a test set is a file of seeds, so that everybody scores the same clips; it says how they were chosen, and
-two hashes hold it in place: one over the seeds, one over rendered pixels, since a seed means nothing to another renderer.
+Our choice: a test set is a file of seeds, so that everybody scores the same clips. Two hashes hold it in place: one
+over the seeds, one over rendered pixels, since a seed means nothing to another renderer. How the seeds were chosen:
+experiments/suite_check/choose_cases.py.
 
     main              families and interruptions as in training, scenes and looks never seen: family x kind x gap
     unseen_kinds      interruptions that no training draws: cardboard, curtain, flicker, blink

@@ -1,4 +1,4 @@
-"""Tables of the world benchmark from its records. Shares are in percent with integer counts; nothing that failed counts.
+"""Tables of the world benchmark from its records. Shares are in percent with integer counts; what failed is in none.
 
 The headline takes the part `main`: what hides, in families and by kinds as in training. What was never trained on and
 what hides nothing have rows of their own.
