@@ -100,7 +100,7 @@ def wrbench(
 
 def _check(checkpoint: str, frames: Path | None, videos: Path | None, results: Path | None, poses: Path | None,
            limit: int | None) -> None:  # fmt: skip
-    if checkpoint and videos is not None or not (checkpoint or videos is not None or results is not None):
+    if (checkpoint and videos is not None) or not (checkpoint or videos is not None or results is not None):
         raise InputError("one thing is scored at a time", got="both" if checkpoint else "nothing",
                          expected="--checkpoint with --frames, --videos, or --results")  # fmt: skip
     if checkpoint and results is not None:
