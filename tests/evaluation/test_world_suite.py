@@ -157,7 +157,8 @@ def test_controls_rank(meters, limits, codec):
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_faults_are_found(name, meters, limits, codec):
     """One in fourteen may pass; the study in experiments/suite_check takes eighty clips."""
-    found = [score_case(m, mutate(name, m, round_trip=lambda v: through_codec(codec, v)), limits, "v2v") for m in meters]
+    videos = [mutate(name, m, round_trip=lambda v: through_codec(codec, v)) for m in meters]
+    found = [score_case(m, video, limits, "v2v") for m, video in zip(meters, videos, strict=True)]
     measures = ("steady",) if name == "jitter" else ("plausible", "coherent")
     assert sum(any(s[m] is False for m in measures) for s in found) >= len(meters) - 1
 
@@ -264,10 +265,12 @@ def test_results_with_and_without_the_condition(tmp_path, limits):
     run_videos(run, suite, tmp_path / "v", HW, limits, "i2v")
     tables = {one["title"]: one for one in summarise(run.records(), "i2v")["tables"]}
     rows = {row["name"]: row["cells"] for row in tables["Five measures, I2V"]["rows"]}
-    assert [rows[name]["plausible, %"]["n"] for name in ("all clips", "interruption applied", "not applied")] == [4, 2, 2]
+    conditions = ("all clips", "interruption applied", "not applied")
+    assert [rows[name]["plausible, %"]["n"] for name in conditions] == [4, 2, 2]
     assert rows["all clips"]["observation control, %"]["k"] == 2
     phases = {row["name"]: row["cells"] for row in tables["By phase"]["rows"]}
-    assert phases["during"]["interruption applied, %"] == {**phases["during"]["interruption applied, %"], "k": 2, "n": 4}
+    applied = phases["during"]["interruption applied, %"]
+    assert (applied["k"], applied["n"]) == (2, 4)
     assert phases["before"]["PSNR of frames, dB"]["value"] > 45  # the file costs a level of 255
     assert sum(row["cells"]["shown"]["n"] for row in tables["By gap, hidden frames"]["rows"]) == 4
 

@@ -36,8 +36,8 @@ def wrbench(
 ) -> None:
     """Make the videos of WRBench under its cameras, as its toolkit scores them, and read its scores back.
 
-    Give a checkpoint and the official first frames, a folder of videos named ID.mp4, or the toolkit's results. Videos of
-    81 frames go to OUT/MODEL/videos with the cameras that were asked for beside them; OUT/MODEL/videos.json is what
+    Give a checkpoint and the official first frames, a folder of videos named ID.mp4, or the toolkit's results. Videos
+    of 81 frames go to OUT/MODEL/videos with the cameras that were asked for beside them; OUT/MODEL/videos.json is what
     `wrbench eval run` takes. Measured here without its scorers: turns by pixels (kept as poses in OUT/poses), and how
     alike a view is when the camera has come back to it. Kill it at any time and run it again.
 

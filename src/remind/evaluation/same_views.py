@@ -1,7 +1,7 @@
 """Frames of the way back whose view was seen on the way out, from a camera path alone: what a return can be held to.
 
-Source: the idea of `revisits`, for videos without a truth. A world that goes on is not the same when one comes back, and
-a copy scores well here: it is a number beside those of a judge, not instead of them.
+Source: the idea of `revisits`, for videos without a truth. A world that goes on is not the same when one comes back,
+and a copy scores well here: it is a number beside those of a judge, not instead of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How far the camera of a video has turned to the side in each frame, from its pixels, without a network.
 
 Source: our choice: a picture laid on a cylinder about the camera moves sideways when the camera turns, and by nothing
-else; frames are matched to earlier ones by correlation. It stands in where no pose estimator runs. It knows turns to the
-side only: a camera that moves looks like one that turns, so it is asked about turning and resting cameras alone.
+else; frames are matched to earlier ones by correlation. It stands in where no pose estimator runs. It knows turns to
+the side only: a camera that moves looks like one that turns, so it is asked about turning and resting cameras alone.
 """
 
 from __future__ import annotations

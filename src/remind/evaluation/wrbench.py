@@ -2,8 +2,8 @@
 
 Source: WRBench, Current World Models Lack a Persistent State Core (arXiv 2606.20545). Tasks are in `wrbench_tasks`, the
 files that its toolkit scores in `wrbench_files`, the toolkit's results in `wrbench_results`. What needs none of its
-heavy scorers is measured here, under names of its own: turns by pixels in place of VGGT's poses, and how alike a view is
-when the camera has come back to it.
+heavy scorers is measured here, under names of its own: turns by pixels in place of VGGT's poses, and how alike a view
+is when the camera has come back to it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def record_of(
     return Record(task.id, "scored", scores | found, about)
 
 
-def _own_scores(task: WRTask, rgb: UInt8[Tensor, "t h w 3"], about: dict[str, Any], keep: Path | None) -> dict[str, Any]:
+def _own_scores(
+    task: WRTask, rgb: UInt8[Tensor, "t h w 3"], about: dict[str, Any], keep: Path | None
+) -> dict[str, Any]:
     asked = target_c2w(task)
     scores: dict[str, Any] = {**view_scores(rgb, same_views(asked)), "turn_precision": None, "turn_error_deg": None,
                               "turn_peak_deg": None}  # fmt: skip
@@ -169,11 +171,11 @@ def summarise(
     }  # fmt: skip
 
 
-_POSES_NOTE = ("Requested-camera precision by WRBench's formula and settings, of poses that were given as --poses; shift "
-               "error after the best scale, as a share of the asked path's spread.")  # fmt: skip
+_POSES_NOTE = ("Requested-camera precision by WRBench's formula and settings, of poses that were given as --poses; "
+               "shift error after the best scale, as a share of the asked path's spread.")  # fmt: skip
 _OWN_NOTE = ("Not WRBench's scores. CamPrec by pixels: its formula, of turns to the side that were read off the pixels "
-             f"for a lens of {FOV_DEG:g} degrees; of turning and resting cameras alone, and left out where the pixels do "
-             "not tell. View come back: frames of the way back against those of the way out with the same camera; a "
+             f"for a lens of {FOV_DEG:g} degrees; of turning and resting cameras alone, and left out where the pixels "
+             "do not tell. View come back: frames of the way back against those of the way out with the same camera; a "
              "world that goes on is not the same, and a copy scores well.")  # fmt: skip
 
 

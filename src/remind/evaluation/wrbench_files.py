@@ -8,8 +8,8 @@
     MODEL/manifest.shard00.jsonl                    a line a task, failed ones too; for `wrbench eval d1`
     MODEL/videos.json                               the videos that are there; for `wrbench eval run`
 
-Source: the sidecar contract and the generation script of the toolkit. Paths are absolute, as the toolkit opens them from
-anywhere; files are written again on every run, so that a folder that moved is right again.
+Source: the sidecar contract and the generation script of the toolkit. Paths are absolute, as the toolkit opens them
+from anywhere; files are written again on every run, so that a folder that moved is right again.
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ def write_manifest(
             write_sidecars(task, beside[task.id], tuple(record.about["hw"]))
         rows.append(row)
     there = [row for row in rows if row["status"] == "ok"]
-    _write(folder / "manifest.shard00.jsonl", b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows))
+    lines = (json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows)
+    _write(folder / "manifest.shard00.jsonl", b"".join(lines))
     _write(folder / "videos.json", _json(there))
     return len(there)
 

@@ -142,7 +142,9 @@ def _model(there: set[str], asked: str) -> str:
                      expected=asked or "one model", fix="name one as --name")  # fmt: skip
 
 
-def _read(path: Path, kind: str, row: dict[str, Any], video: str) -> tuple[dict[str, float | bool | None], dict[str, str]]:
+def _read(
+    path: Path, kind: str, row: dict[str, Any], video: str
+) -> tuple[dict[str, float | bool | None], dict[str, str]]:
     if kind not in ("masked", "probe"):
         status = row.get(_STATUS[kind], "ok" if kind == "D2" else None)
         if status != "ok":

@@ -117,7 +117,7 @@ def read_variants(path: Path) -> list[Variant]:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
                 if len(line) > _MAX_LINE or number > _MAX_LINES:
-                    raise InputError("this is no file of variants", got=f"{path}: line {number} is too long or too many")
+                    raise InputError("this is no file of variants", got=f"{path}: line {number} is one too many or long")
                 if line.strip():
                     variants.append(_variant(path, number, line))
     except OSError as error:
@@ -185,7 +185,8 @@ def tasks_of_scope(variants: Iterable[Variant], path: Path) -> list[WRTask]:
     tasks = [WRTask(variant, camera, scope) for variant in variants if variant.oov_gap == gap for camera in cameras]
     if len(tasks) != told.get("expected_task_count"):
         raise InputError("the scope expects other variants", got=f"{len(tasks)} tasks",
-                         expected=told.get("expected_task_count"), fix="give the variants that it belongs to")  # fmt: skip
+                         expected=told.get("expected_task_count"),
+                         fix="give the variants that it belongs to")  # fmt: skip
     return tasks
 
 
