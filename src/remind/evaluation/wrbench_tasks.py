@@ -117,7 +117,7 @@ def read_variants(path: Path) -> list[Variant]:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), 1):
                 if len(line) > _MAX_LINE or number > _MAX_LINES:
-                    raise InputError("this is no file of variants", got=f"{path}: line {number} is one too many or long")
+                    raise InputError("this is no file of variants", got=f"{path}: line {number}: too long or too many")
                 if line.strip():
                     variants.append(_variant(path, number, line))
     except OSError as error:
