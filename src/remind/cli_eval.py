@@ -15,14 +15,12 @@ from remind.eval_commands.stevo import stevo
 from remind.eval_commands.stress import stress
 from remind.eval_commands.vbench import vbench
 from remind.eval_commands.world import world
-from remind.eval_commands.wrbench import wrbench
 
 EVAL_COMMANDS: dict[str, Callable[..., Any]] = {
     "world": world,
     "recovery": recovery,
     "stevo": stevo,
     "vbench": vbench,
-    "wrbench": wrbench,
     "kv": kv,
     "stress": stress,
     "judge": judge,
