@@ -28,7 +28,8 @@ def pipe():
 
 def run_suite(folder, plan, maker, **how):
     suite = StressSuite(plan, HW)
-    run = EvalRun(folder, suite.identity({"maker": getattr(maker, "__name__", repr(maker))}, shipped_limits()), list(suite.examples))
+    identity = suite.identity({"maker": getattr(maker, "__name__", repr(maker))}, shipped_limits())
+    run = EvalRun(folder, identity, list(suite.examples))
     suite.run(run, maker, shipped_limits(), **how)
     return suite, run
 
