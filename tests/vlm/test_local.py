@@ -104,7 +104,7 @@ def test_greedy_answers_repeat_whatever_the_checkpoint_samples(random_weights: P
     vlm, said = TransformersVLM(tmp_path, options=SHORT), []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        said.append(vlm._generate(vlm._inputs(mp4(), [], "?", None)))
+        said.append(vlm._generate(vlm._inputs(mp4(), [], "?", None), None))
     assert said[0] == said[1]
 
 
