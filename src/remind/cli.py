@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from remind.cli_data import DATA_COMMANDS
+from remind.cli_eval import evaluate
 from remind.cli_generate import generate as run_generation
 from remind.cli_train import runs
 from remind.cli_train import train as run_training
@@ -50,12 +51,17 @@ def data() -> None:
     """Build memory data from videos: see `remind data build --help`."""
 
 
+def evaluation() -> None:
+    """Measure a model, or anyone's videos: see `remind eval --help`."""
+
+
 def train() -> None:
     """Train a model to remember, by a recipe: see `remind train --help`."""
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "demo": demo, "data": data, "train": train, "runs": runs, "generate": generate, "doctor": doctor,
+    "demo": demo, "data": data, "train": train, "runs": runs, "generate": generate, "eval": evaluation,
+    "doctor": doctor,
 }  # fmt: skip
 
 
@@ -85,6 +91,8 @@ def main() -> None:
                                                  description="Build memory data from videos.")
         elif arguments[:1] == ["generate"]:
             run_generation(arguments[1:])
+        elif arguments[:1] == ["eval"]:
+            evaluate(arguments[1:])
         elif arguments[:1] == ["train"]:
             run_training(arguments[1:], speaks=is_first_rank())
         else:

@@ -37,6 +37,7 @@ def serving(*behaviours: Behave) -> Iterator[Seen]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self.asked = body  # for behaviours that answer what was asked
             with lock:
                 behave = behaviours[min(len(seen.requests), len(behaviours) - 1)]
                 seen.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from remind.data.video_io import encode_mp4
 from remind.errors import CheckpointError, InputError
-from remind.vlm import LookingOptions, TransformersVLM, Usage, VLMMalformed, VLMTimeout
+from remind.vlm import LookingOptions, Sampling, TransformersVLM, Usage, VLMMalformed, VLMTimeout
 from remind.vlm.local import sample_frames
 from tests.data.make_video import moving_square, write, write_audio_only
 from tests.vlm.make_tiny_qwen import save_tiny_qwen
@@ -104,7 +104,7 @@ def test_greedy_answers_repeat_whatever_the_checkpoint_samples(random_weights: P
     vlm, said = TransformersVLM(tmp_path, options=SHORT), []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        said.append(vlm._generate(vlm._inputs(mp4(), [], "?", None)))
+        said.append(vlm._generate(vlm._inputs(mp4(), [], "?", None), None))
     assert said[0] == said[1]
 
 
@@ -208,3 +208,17 @@ def test_inputs_equal_those_of_the_models_own_processor(answering: Path) -> None
     assert set(ours) == set(theirs)
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name].to(value.dtype), rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_drawn_reply_is_a_function_of_its_seed(random_weights: Path) -> None:
+    vlm = TransformersVLM(random_weights, options=SHORT)
+
+    def drawn(seed: int) -> str:
+        with pytest.raises(VLMMalformed) as caught:  # random weights do not come to an end
+            vlm.ask(None, [png()], "how many?", sampling=Sampling(1.0, seed))
+        return caught.value.raw
+
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -18,6 +18,7 @@ from remind.errors import InputError
 from remind.vlm import (
     OpenAICompatibleVLM,
     RequestLimits,
+    Sampling,
     Usage,
     VLMMalformed,
     VLMRefused,
@@ -324,3 +325,16 @@ def test_it_works_under_a_running_event_loop_and_leaves_no_threads() -> None:
     with serving(say("fine")) as server:
         assert asyncio.run(as_in_a_notebook(server.url)) == "fine"
     assert set(threading.enumerate()) <= before
+
+
+def test_a_drawn_reply_has_its_temperature_and_seed() -> None:
+    with serving(say("x")) as server:
+        client(server.url).ask(None, [], "?", sampling=Sampling(0.7, 42))
+        client(server.url).ask(None, [], "?")
+    drawn, greedy = (body for _, _, body in server.requests)
+    assert (drawn["temperature"], drawn["seed"]) == (0.7, 42)
+    assert greedy["temperature"] == 0.0
+    assert "seed" not in greedy
+    for wrong in ((0.0, 1), (-1.0, 1), (float("nan"), 1), (0.7, -1)):
+        with pytest.raises(InputError, match="no such sampling"):
+            Sampling(*wrong)

@@ -8,12 +8,12 @@ import torch
 from remind.errors import InputError
 from remind.frame_graph import Interruption
 from remind.geometry import check_rotations
-from remind.world import FAMILIES, StateMeter, interrupt_camera_loop, sample_scene
+from remind.world import FAMILIES, HELD_OUT_FAMILIES, StateMeter, interrupt_camera_loop, sample_scene
 
 LOOP = Interruption("camera_loop", start=24, hidden_start=32, hidden_stop=52, stop=60)
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", [*FAMILIES, *HELD_OUT_FAMILIES])
 def test_the_object_is_hidden_exactly_when_promised(family: str) -> None:
     scene = sample_scene(21, family=family, hw=(32, 32))
     cameras = interrupt_camera_loop(scene, LOOP)

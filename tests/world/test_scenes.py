@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from remind.errors import InputError
-from remind.world import FAMILIES, Scene, sample_scene
+from remind.world import FAMILIES, HELD_OUT_FAMILIES, Scene, sample_scene
 from remind.world.renderer import ACTOR_INSTANCE
 from remind.world.scenes import turn
 
 GROUPS = {"translational", "monotonic_state", "deformation", "lighting_weather", "interaction", "periodic", "discrete"}
-EVERY_FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
+EVERY_FAMILY = pytest.mark.parametrize("family", [*FAMILIES, *HELD_OUT_FAMILIES])
 SMALL = (32, 32)
 
 

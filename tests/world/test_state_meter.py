@@ -7,10 +7,19 @@ import torch
 
 from remind.errors import InputError
 from remind.models.codec import LinearCodec
-from remind.world import FAMILIES, Scene, StateMeter, background_mask, sample_scene, state_error, unwrap_phase
+from remind.world import (
+    FAMILIES,
+    HELD_OUT_FAMILIES,
+    Scene,
+    StateMeter,
+    background_mask,
+    sample_scene,
+    state_error,
+    unwrap_phase,
+)
 from remind.world.scenes import turn
 
-EVERY_FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
+EVERY_FAMILY = pytest.mark.parametrize("family", [*FAMILIES, *HELD_OUT_FAMILIES])
 SEEDS = (700, 701)
 
 

@@ -7,9 +7,10 @@ How heads, queries and denoising steps are reduced is our choice, and every resu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from remind.errors import InputError
 
 PAPER_LAYERS = (20, 25)  # half-open, of 30
 PAPER_DEPTH = 30
+Cell = Literal["read", "unavailable", "future"]
 
 
 def chunk_mass(lse: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
@@ -95,6 +97,23 @@ def paper_reduction(num_layers: int) -> Reduction:
     return Reduction(tuple(range(start, stop)))
 
 
+def reduction_of(words: str, num_layers: int, *, over_heads: Literal["mean", "max"] = "mean") -> Reduction:
+    """A reduction from words: `paper` (`paper_reduction`), `all` (mean over all layers), `20-24` (maximum over them).
+
+    Raises:
+        InputError: other words, or layers that the model does not have.
+    """
+    if words == "paper":
+        return replace(paper_reduction(num_layers), over_heads=over_heads)
+    if words == "all":
+        return replace(all_layers(num_layers), over_heads=over_heads)
+    span = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", words)
+    first, last = (int(span[1]), int(span[2] or span[1])) if span else (0, -1)
+    if not first <= last < num_layers:
+        raise InputError("no such layers", got=words, expected=f"paper, all, or layers such as 0-{num_layers - 1}")
+    return Reduction(tuple(range(first, last + 1)), over_heads=over_heads)
+
+
 def all_layers(num_layers: int) -> Reduction:
     """The mean over everything."""
     return Reduction(tuple(range(num_layers)), over_layers="mean")
@@ -133,6 +152,25 @@ class KVImportance:
             "reduction": self.reduction,
             "clips": self.num_clips,
         }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> KVImportance:
+        """What `to_json` wrote, rounded as it was."""
+        mass, share = (np.array([[math.nan if v is None else v for v in row] for row in data[key]], dtype=np.float64)
+                       for key in ("mass", "mass_over_token_share"))  # fmt: skip
+        return KVImportance(mass, share, data["reduction"], data["clips"])
+
+    def cells(self) -> dict[Cell, list[tuple[int, int]]]:
+        """Every query and history chunk by what is known of it.
+
+        `read` has a value. `unavailable` lies in the past and has none: the query was given, not generated (V2V), or
+        the chunk was not in memory. `future` could not be read by anyone; Figure 5 has no chunk reading itself.
+        """
+        found: dict[Cell, list[tuple[int, int]]] = {"read": [], "unavailable": [], "future": []}
+        for q, k in np.ndindex(*self.mass.shape):
+            known = math.isfinite(self.mass[q, k])
+            found["future" if k >= q else "read" if known else "unavailable"].append((q, k))
+        return found
 
 
 class KVImportanceRecorder:

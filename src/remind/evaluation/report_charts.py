@@ -147,6 +147,8 @@ def heatmap(importance: KVImportance, title: str, query_chunks: Sequence[int] | 
             f'<text x="{left - 8}" y="{y + cell / 2 + 4}" text-anchor="end" class="tick">query c{q}</text>'
         )
         for i, k in enumerate(columns):
+            if k >= q:
+                continue  # the future is no chunk that could not be read
             value, x = float(matrix[q, k]), left + i * cell
             box = f'x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" rx="4"'
             if not math.isfinite(value):

@@ -50,7 +50,7 @@ def strip_frames(schedule: Schedule) -> list[int]:
     return sorted({round(float(f)) for f in (*before, *during, *after)})
 
 
-def _data_uri(kind: str, data: bytes) -> str:
+def data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
@@ -75,7 +75,7 @@ def strip_png(rgb: UInt8[Tensor, "t h w 3"], frames: Sequence[int], *, side_px: 
     image = np.concatenate([padded, alpha[..., None]], -1)
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(list(image), 1)).save(buffer, "PNG", compress_level=4)
-    return _data_uri("image/png", buffer.getvalue())
+    return data_uri("image/png", buffer.getvalue())
 
 
 def side_by_side(
@@ -151,4 +151,4 @@ def mp4_uri(rgb: UInt8[np.ndarray, "t h w 3"], fps: float, *, crf: int = 23) -> 
         for image in rgb:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
         container.mux(stream.encode())
-    return _data_uri("video/mp4", buffer.getvalue())
+    return data_uri("video/mp4", buffer.getvalue())

@@ -306,19 +306,22 @@ class RemindPipeline:
 
     def recover(
         self, tasks: Sequence[RecoveryTask], *, sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
-        knock_out_anchors: KnockOut | None = None, glance: Callable[[list[int], Glance], None] | None = None,
-        progress: Callable[[int], None] | None = None, max_batch: int = 32,
+        knock_out_anchors: KnockOut | None = None, memory_noise: float = 0.0,
+        glance: Callable[[list[int], Glance], None] | None = None, progress: Callable[[int], None] | None = None,
+        max_batch: int = 32,
     ) -> list[UInt8[Tensor, "t h w 3"]]:  # fmt: skip
         """V2V in batches; see `recovery.recover`."""
-        return recover(self.components, tasks, sampler=sampler, knock_out_anchors=knock_out_anchors, glance=glance,
-                       progress=progress, max_batch=max_batch)  # fmt: skip
+        return recover(self.components, tasks, sampler=sampler, knock_out_anchors=knock_out_anchors,
+                       memory_noise=memory_noise, glance=glance, progress=progress, max_batch=max_batch)  # fmt: skip
 
     def image_to_video(
         self, tasks: Sequence[RecoveryTask], *, sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        memory_noise: float = 0.0,
         progress: Callable[[int], None] | None = None, max_batch: int = 32,
     ) -> list[UInt8[Tensor, "t h w 3"]]:  # fmt: skip
         """I2V in batches; see `recovery.image_to_video`."""
-        return image_to_video(self.components, tasks, sampler=sampler, progress=progress, max_batch=max_batch)
+        return image_to_video(self.components, tasks, sampler=sampler, memory_noise=memory_noise, progress=progress,
+                              max_batch=max_batch)  # fmt: skip
 
 
 class Asked(HowToGenerate, WhatToGenerate, total=False):

@@ -49,6 +49,7 @@ def recover(
     *,
     sampler: Sampler,
     knock_out_anchors: KnockOut | None = None,
+    memory_noise: float = 0.0,
     glance: Callable[[list[int], Glance], None] | None = None,
     progress: Callable[[int], None] | None = None,
     max_batch: int = 32,
@@ -59,6 +60,7 @@ def recover(
 
     Args:
         knock_out_anchors: remove every chunk that shows the state (`FrameGraph.witnesses`), see `rollout`.
+        memory_noise: sigma in [0, 1) at which chunks are remembered; see `GenerationOptions`.
         glance: called with (indices of the batch's tasks, what was looked at).
         progress: called with the number of tasks that have just been finished.
 
@@ -80,7 +82,7 @@ def recover(
         latents = rollout(
             components.model, prefix, _conditions(components, [tasks[i] for i in batch]), sampler=sampler,
             knocked_out=graph.witnesses if knock_out_anchors else (), knock_out=knock_out_anchors or "rebuild",
-            glance=None if glance is None else partial(glance, batch),
+            glance=None if glance is None else partial(glance, batch), context_noise=memory_noise,
         )  # fmt: skip
         video = _decode(components, latents)  # from the start: a codec may look back on what was given
         kept = frames_of_chunk(graph.frontier or 0).start
@@ -96,6 +98,7 @@ def image_to_video(
     tasks: Sequence[RecoveryTask],
     *,
     sampler: Sampler,
+    memory_noise: float = 0.0,
     progress: Callable[[int], None] | None = None,
     max_batch: int = 32,
 ) -> list[UInt8[Tensor, "t h w 3"]]:
@@ -108,7 +111,7 @@ def image_to_video(
     for batch in _batches(components, tasks, max_batch):
         first = _encode(components, torch.stack([tasks[i].degraded.rgb[:1] for i in batch]))
         latents = rollout(components.model, first[:, :0], _conditions(components, [tasks[i] for i in batch]),
-                          sampler=sampler, first_frame=first)  # fmt: skip
+                          sampler=sampler, first_frame=first, context_noise=memory_noise)  # fmt: skip
         for i, video in zip(batch, _decode(components, latents), strict=True):
             results[i] = torch.cat([tasks[i].degraded.rgb[:1], video[1:]])
         if progress is not None:

@@ -408,6 +408,7 @@ def rollout(
     knock_out: KnockOut = "rebuild",
     glance: Callable[[Glance], None] | None = None,
     chunks_per_pass: int = 2,
+    context_noise: float = 0.0,
 ) -> Float[Tensor, "b t c h w"]:
     """Continue a prefix of whole chunks, or an image, to the end of the prompts, with everything remembered.
 
@@ -419,13 +420,13 @@ def rollout(
         knock_out: `rebuild` never writes them, so later entries cannot have absorbed them (a causal test);
             `direct` writes them and hides them before generation starts.
         glance: called in every denoising pass with what the queries looked at.
-        chunks_per_pass: most chunks that one pass runs over, >= 1; see `Rollout`.
+        chunks_per_pass, context_noise: see `Rollout`.
 
     Returns:
         Latents of all chunks, the given ones included unchanged.
 
     Raises:
-        InputError: a prefix that is not whole chunks, both a prefix and a first frame, or no chunk per pass.
+        InputError: a prefix that is not whole chunks, both a prefix and a first frame, or what `Rollout` refuses.
     """
     b, p, _, h, w = prefix.shape
     num_chunks = conditions.text.shape[1]
@@ -439,7 +440,7 @@ def rollout(
         raise InputError("only chunks of the prefix can be knocked out", got=list(knocked_out),
                          expected=f"chunks below {given}")
     engine = Rollout(model, batch=b, latent_hw=(h, w), seeds=conditions.seeds, sampler=sampler,
-                     chunks_per_pass=chunks_per_pass, horizon=num_chunks)
+                     chunks_per_pass=chunks_per_pass, context_noise=context_noise, horizon=num_chunks)
     engine.give(prefix, [conditions.of_chunk(k) for k in range(given)])
     for chunk in knocked_out:
         engine.knock_out(chunk, knock_out)

@@ -3,6 +3,7 @@
 from remind.vlm.interface import (
     VLM,
     Reply,
+    Sampling,
     Usage,
     VLMError,
     VLMMalformed,
@@ -21,6 +22,7 @@ __all__ = [
     "OpenAICompatibleVLM",
     "Reply",
     "RequestLimits",
+    "Sampling",
     "TransformersVLM",
     "Usage",
     "VLMError",

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from remind.vlm.interface import VLMMalformed, VLMRefused, check_mp4, image_type
+from remind.vlm.interface import Sampling, VLMMalformed, VLMRefused, check_mp4, image_type
 
 EXCERPT = 200  # characters of a server's own words in an error message
 
@@ -24,8 +24,9 @@ def chat_request(
     schema: Mapping[str, Any] | None,
     *,
     max_tokens: int,
+    sampling: Sampling | None = None,
 ) -> dict[str, Any]:
-    """The body of a request: one user message of video, pictures and question, answered greedily.
+    """The body of a request: one user message of video, pictures and question; answered greedily without `sampling`.
 
     Raises:
         InputError: media of the wrong kind.
@@ -43,6 +44,8 @@ def chat_request(
         "max_tokens": max_tokens,
         "temperature": 0.0,
     }
+    if sampling is not None:
+        request |= {"temperature": sampling.temperature, "seed": sampling.seed}
     if schema is not None:
         named = {"name": "reply", "schema": dict(schema), "strict": True}
         request["response_format"] = {"type": "json_schema", "json_schema": named}

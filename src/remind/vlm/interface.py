@@ -79,9 +79,27 @@ class Reply:
     raw: str
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is drawn where it is not to be the likeliest one.
+
+    Args:
+        temperature: > 0; 1 draws from what the model believes.
+        seed: of the draw, >= 0. This process keeps it; a server may or may not.
+    """
+
+    temperature: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature <= 2 and 0 <= self.seed < 2**31):
+            raise InputError("no such sampling", got=self, expected="0 < temperature <= 2, 0 <= seed < 2^31")
+
+
 @runtime_checkable
 class VLM(Protocol):
-    """A model that looks at a video and pictures and answers in words; greedy, so that asking twice is pointless."""
+    """A model that looks at a video and pictures and answers in words; greedy without `sampling`, so asking twice is
+    pointless."""
 
     model: str
 
@@ -91,6 +109,8 @@ class VLM(Protocol):
         images: Sequence[bytes],
         prompt: str,
         schema: Mapping[str, Any] | None = None,
+        *,
+        sampling: Sampling | None = None,
     ) -> Reply:
         """Show the media, ask the question, wait for the whole reply.
 
@@ -99,6 +119,7 @@ class VLM(Protocol):
             images: the bytes of PNG, JPEG or WebP files, shown after the video.
             prompt: the question, shown last.
             schema: a JSON schema that the reply should follow, for servers that can hold a model to one.
+            sampling: None = greedy.
 
         Raises:
             InputError: media that are not what they should be, or a library that is not installed.

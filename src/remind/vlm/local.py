@@ -31,6 +31,7 @@ from torch import Tensor
 from remind.errors import CheckpointError, InputError
 from remind.vlm.interface import (
     Reply,
+    Sampling,
     Usage,
     VLMMalformed,
     VLMTimeout,
@@ -70,7 +71,7 @@ class LookingOptions:
 
 
 class TransformersVLM:
-    """Asks a Qwen3-VL checkpoint, one question at a time, always greedily; threads that share it take turns.
+    """Asks a Qwen3-VL checkpoint, one question at a time, greedily without `sampling`; threads that share it wait.
 
     Nothing holds the model to a JSON schema here, so the schema is added to the question.
 
@@ -132,6 +133,8 @@ class TransformersVLM:
         images: Sequence[bytes],
         prompt: str,
         schema: Mapping[str, Any] | None = None,
+        *,
+        sampling: Sampling | None = None,
     ) -> Reply:
         """See `VLM.ask`.
 
@@ -143,7 +146,7 @@ class TransformersVLM:
         with self._turn:
             started = time.monotonic()
             asked = self._inputs(video_mp4, images, prompt, schema)
-            tokens = self._generate(asked)
+            tokens = self._generate(asked, sampling)
             latency_s = time.monotonic() - started
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         if not self._is_end(tokens):
@@ -160,17 +163,20 @@ class TransformersVLM:
             raw=self._tokenizer.decode(tokens, skip_special_tokens=False),
         )
 
-    def _generate(self, asked: dict[str, Tensor]) -> list[int]:
+    def _generate(self, asked: dict[str, Tensor], sampling: Sampling | None) -> list[int]:
         on_device = {name: value.to(self._network.device) for name, value in asked.items()}
-        with torch.inference_mode():
-            # What only sampling reads is unset, or transformers warns about the checkpoint's own values.
+        # What only sampling reads is unset where nothing is drawn, or transformers warns about the checkpoint's values.
+        drawn: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling is not None:
+            drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+        device = self._network.device
+        with torch.inference_mode(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            if sampling is not None:
+                torch.manual_seed(sampling.seed)
             out = self._network.generate(
                 **on_device,
-                do_sample=False,
+                **drawn,
                 num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
                 max_new_tokens=self.options.max_new_tokens,
                 max_time=self.options.max_seconds,
             )

@@ -24,6 +24,7 @@ from remind.errors import InputError
 from remind.vlm.chat_protocol import EXCERPT, chat_request, read_completion
 from remind.vlm.interface import (
     Reply,
+    Sampling,
     Usage,
     VLMMalformed,
     VLMRejected,
@@ -123,6 +124,8 @@ class OpenAICompatibleVLM:
         images: Sequence[bytes],
         prompt: str,
         schema: Mapping[str, Any] | None = None,
+        *,
+        sampling: Sampling | None = None,
     ) -> Reply:
         """See `VLM.ask`.
 
@@ -133,7 +136,8 @@ class OpenAICompatibleVLM:
         size, most = len(video_mp4 or b"") + sum(map(len, images)), self.limits.max_media_bytes
         if size > most:
             raise InputError("too much to show to the VLM", got=f"{size} bytes", expected=f"at most {most} bytes")
-        request = chat_request(self.model, video_mp4, images, prompt, schema, max_tokens=self.max_tokens)
+        request = chat_request(self.model, video_mp4, images, prompt, schema, max_tokens=self.max_tokens,
+                               sampling=sampling)  # fmt: skip
         body = json.dumps(request).encode()
         with self._slots:
             started = time.monotonic()
@@ -227,9 +231,10 @@ class OpenAICompatibleVLM:
             headers["authorization"] = f"Bearer {self._api_key}"
         timeout = httpx2.Timeout(seconds, connect=min(self.limits.connect_s, seconds))
         content = bytearray()
+        tls = self.base_url.startswith("https:")  # reading certificates takes longer than asking a local server
         with anyio.fail_after(seconds):
             async with (
-                httpx2.AsyncClient(timeout=timeout, headers=headers) as http,
+                httpx2.AsyncClient(timeout=timeout, headers=headers, verify=tls) as http,
                 http.stream("POST", f"{self.base_url}/chat/completions", content=body) as response,
             ):
                 async for piece in response.aiter_raw():

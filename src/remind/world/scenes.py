@@ -21,7 +21,7 @@ from remind.clip import Cameras, Clip
 from remind.errors import InputError
 from remind.geometry import intrinsics_from_fov, rigid, rotation_yaw, smoothstep
 from remind.world import renderer
-from remind.world.families import FAMILIES, Family, Group
+from remind.world.families import FAMILIES, HELD_OUT_FAMILIES, Family, Group
 from remind.world.renderer import Rendering, Room
 from remind.world.stage import Actor, sample_eye, sample_room, wall_colour
 
@@ -229,7 +229,7 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int = 81, 
 
     Args:
         seed: >= 0.
-        family: a name of `FAMILIES`; None draws one by the seed.
+        family: a name of `FAMILIES` or `HELD_OUT_FAMILIES`; None draws one of the former by the seed.
         num_frames: >= 2; the rate scales with it, except for periodic scenes.
         hw: height and width in pixels, square pixels.
         fps: frames per second.
@@ -243,9 +243,10 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int = 81, 
         raise InputError("a scene needs time to change", got=f"{num_frames} frames", expected=">= 2")
     if family is None:
         family = list(FAMILIES)[int(np.random.default_rng([seed, 0]).integers(len(FAMILIES)))]
-    if family not in FAMILIES:
+    known = FAMILIES | HELD_OUT_FAMILIES
+    if family not in known:
         raise InputError("unknown scene family", got=family, expected=f"one of {', '.join(FAMILIES)}")
-    kind = FAMILIES[family]
+    kind = known[family]
     look, time = (np.random.default_rng([seed, zlib.crc32(family.encode()), k]) for k in (1, 2))
     wall = wall_colour(look)
     actor, room, eye = kind.sample(look, wall), sample_room(look, wall), sample_eye(look)

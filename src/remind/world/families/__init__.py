@@ -10,6 +10,7 @@ import numpy as np
 
 from remind.world.families.deformation import Curtain, Inflating, Squashing
 from remind.world.families.discrete import Barrier, Chest, Door
+from remind.world.families.held_out import Hourglass, Lift, Telescope
 from remind.world.families.interaction import Hoisting, Pushing, Seesaw
 from remind.world.families.lighting_weather import Snow, SunPatch, Sunset
 from remind.world.families.monotonic_state import BurningDown, Filling, Growing, Melting
@@ -66,3 +67,10 @@ FAMILIES: dict[str, Family] = {f.name: f for f in (
     Family("barrier", "discrete", Barrier.sample, discrete=True),
     Family("chest", "discrete", Chest.sample, discrete=True),
 )}
+
+HELD_OUT_FAMILIES: dict[str, Family] = {f.name: f for f in (
+    Family("lift", "translational", Lift.sample, reversible=True),
+    Family("hourglass", "monotonic_state", Hourglass.sample),
+    Family("telescope", "deformation", Telescope.sample, reversible=True),
+)}
+"""For tests of generalisation alone: no seed draws them, and no training configuration can name them."""
