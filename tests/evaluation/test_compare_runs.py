@@ -35,7 +35,8 @@ def make_run(folder, values, *, failed=(), title="Results", **identity):
                              {"prompt": NASTY, "video": f"videos/{name}.mp4"}))  # fmt: skip
     cell = {"value": float(np.mean(values)), "low": -0.25, "high": 0.75, "n": len(values), "k": 3}
     run.finish({"tables": [{"title": title, "rows": [{"name": "all_of & it", "cells": {
-        "score, %": cell, "none": {"value": None, "low": None, "high": None, "n": 0}}}], "note": "of 100 %"}]})
+        "score, %": cell, "none": {"value": None, "low": None, "high": None, "n": 0}}}], "note": "of 100 %",
+    }]})  # fmt: skip
     return folder
 
 
