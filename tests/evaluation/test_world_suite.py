@@ -156,7 +156,7 @@ def test_controls_rank(meters, limits, codec):
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_faults_are_found(name, meters, limits, codec):
-    """One in ten may pass; the study in experiments/suite_check takes eighty clips."""
+    """One in ten may pass; the study in experiments/suite_check takes 66 clips."""
     found = [score_case(m, mutate(name, m, round_trip=lambda v: through_codec(codec, v)), limits, "v2v")
              for m in meters]  # fmt: skip
     measures = ("steady",) if name == "jitter" else ("plausible", "coherent")
