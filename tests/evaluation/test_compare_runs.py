@@ -44,8 +44,9 @@ def make_run(folder, values, *, failed=(), title="Results", **identity):
 def two(tmp_path):
     rng = np.random.default_rng(0)
     a = rng.random(30)
+    b = a - 0.1 + 0.1 * rng.random(30)
     return (make_run(tmp_path / "a", a.tolist(), checkpoint="one", failed=(0,)),
-            make_run(tmp_path / "b", (a - 0.1 + 0.1 * rng.random(30)).tolist(), checkpoint="two", failed=(5,)))  # fmt: skip
+            make_run(tmp_path / "b", b.tolist(), checkpoint="two", failed=(5,)))  # fmt: skip
 
 
 def test_p_values_are_scipys():

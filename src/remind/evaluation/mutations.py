@@ -33,8 +33,8 @@ def mutate(
 
     Args:
         name: teleport (half-way through, the state jumps by half its range, a switch to its other rest, and goes on
-            from there), flicker (the object is bright and dark in turn), recolour (other colours from the return on), or
-            jitter (as a teleport there and back, in every second pair of frames).
+            from there), flicker (the object is bright and dark in turn), recolour (other colours from the return on),
+            or jitter (as a teleport there and back, in every second pair of frames).
         round_trip: a codec that pictures pass through before the fault is put in; None = perfect pictures.
     """
 
