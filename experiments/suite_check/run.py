@@ -63,7 +63,7 @@ def nearness(score: dict[str, Any]) -> float | None:
     return None if score["progress"] is None or score["motion"] != "ramp" else 1 - abs(1 - score["progress"])
 
 
-def main(out: Path, clips: int = 80, test_set: str = "world-v1") -> None:
+def main(out: Path, clips: int = 66, test_set: str = "world-v1") -> None:
     torch.set_num_threads(1)
     codec, limits, clock = LinearCodec.load(), limits_at(HW), Clock()
     cases = [case for case in whole_suite(test_set).cases if case.part != "zoom"][:clips]

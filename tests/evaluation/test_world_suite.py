@@ -59,7 +59,7 @@ def codec():
 
 @pytest.fixture(scope="module")
 def meters():
-    found = [CaseMeter(case.render(HW)) for case in at_rest_cases(14).cases]
+    found = [CaseMeter(case.render(HW)) for case in at_rest_cases(10).cases]
     assert all(at_rest(meter.case) for meter in found)
     return found
 
@@ -156,9 +156,9 @@ def test_controls_rank(meters, limits, codec):
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_faults_are_found(name, meters, limits, codec):
-    """One in fourteen may pass; the study in experiments/suite_check takes eighty clips."""
-    videos = [mutate(name, m, round_trip=lambda v: through_codec(codec, v)) for m in meters]
-    found = [score_case(m, video, limits, "v2v") for m, video in zip(meters, videos, strict=True)]
+    """One in ten may pass; the study in experiments/suite_check takes 66 clips."""
+    found = [score_case(m, mutate(name, m, round_trip=lambda v: through_codec(codec, v)), limits, "v2v")
+             for m in meters]  # fmt: skip
     measures = ("steady",) if name == "jitter" else ("plausible", "coherent")
     assert sum(any(s[m] is False for m in measures) for s in found) >= len(meters) - 1
 
@@ -181,7 +181,7 @@ def begin(suite, folder, limits, made_by, mode="v2v"):
 
 
 def test_a_run_resumes_and_every_number_leads_to_its_video(tmp_path, limits):
-    suite, maker = at_rest_cases(4), ControlMaker("freeze", HW)
+    suite, maker = at_rest_cases(2), ControlMaker("freeze", HW)
     run = begin(suite, tmp_path / "run", limits, maker.identity())
     run_maker(run, suite, maker, limits, "v2v")
     first = run.records()
@@ -265,8 +265,8 @@ def test_results_with_and_without_the_condition(tmp_path, limits):
     run_videos(run, suite, tmp_path / "v", HW, limits, "i2v")
     tables = {one["title"]: one for one in summarise(run.records(), "i2v")["tables"]}
     rows = {row["name"]: row["cells"] for row in tables["Five measures, I2V"]["rows"]}
-    conditions = ("all clips", "interruption applied", "not applied")
-    assert [rows[name]["plausible, %"]["n"] for name in conditions] == [4, 2, 2]
+    assert {name: cells["plausible, %"]["n"] for name, cells in rows.items()} == {
+        "all clips": 4, "interruption applied": 2, "not applied": 2}  # fmt: skip
     assert rows["all clips"]["observation control, %"]["k"] == 2
     phases = {row["name"]: row["cells"] for row in tables["By phase"]["rows"]}
     applied = phases["during"]["interruption applied, %"]

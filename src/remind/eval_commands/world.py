@@ -53,7 +53,6 @@ def world(
     """
     from rich.console import Console
 
-    from remind.eval_commands.printed_tables import print_tables
     from remind.evaluation.eval_run import EvalRun
     from remind.evaluation.suite_report import write_suite_report
     from remind.evaluation.world_files import scored_hw
@@ -93,7 +92,7 @@ def world(
         elif videos is not None:
             extra = run_videos(run, suite, videos, hw, limits, mode, advance=lambda n: bar.advance(task, n)).extra
     whole = run.finish(summarise(run.records(), mode, extra=extra))
-    print_tables(whole["summary"], console, first=2)
+    _print_headline(whole["summary"], console)
     write_suite_report([out], out, title=f"{test_set}, {mode.upper()}: {out.resolve().name}",
                        machine={**machine_facts(), "commit": git_commit()})  # fmt: skip
     counts = whole["counts"]
@@ -115,6 +114,17 @@ def _maker(checkpoint: str, base: Path | None, control: str | None, *, size: tup
     pipe, facts = load_model(checkpoint, base=base, device=device)
     small = min(pipe.hw) <= 64
     return ModelMaker(pipe, facts, seed, memory_noise, knock_out, batch=16 if small else 1)
+
+
+def _print_headline(summary: Any, console: Any) -> None:
+    """The first table turned: a line a measure, which fits a terminal."""
+    from remind.eval_commands.printed_tables import print_tables
+
+    first = summary["tables"][0]
+    columns = list(first["rows"][0]["cells"])
+    turned = [{"name": column, "cells": {line["name"]: line["cells"][column] for line in first["rows"]}}
+              for column in columns]  # fmt: skip
+    print_tables({"tables": [{**first, "rows": turned}]}, console)
 
 
 def _write_inputs(suite: Any, out: Path, size: tuple[int, int], console: Any) -> None:

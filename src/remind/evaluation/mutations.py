@@ -16,7 +16,7 @@ from torch import Tensor
 from remind.data.world_clips import loop_cameras
 from remind.evaluation.case_meter import CaseMeter
 from remind.evaluation.controls import render_states
-from remind.world.renderer import ACTOR_INSTANCE
+from remind.world.renderer import ACTOR_INSTANCE, distinct_cameras
 
 Mutation = Literal["teleport", "flicker", "recolour", "jitter"]
 MUTATIONS: tuple[Mutation, ...] = get_args(Mutation)
@@ -33,8 +33,8 @@ def mutate(
 
     Args:
         name: teleport (half-way through, the state jumps by half its range, a switch to its other rest, and goes on
-            from there), flicker (the object is bright and dark in turn), recolour (other colours from the return), or
-            jitter (as a teleport there and back, in every second pair of frames).
+            from there), flicker (the object is bright and dark in turn), recolour (other colours from the return on),
+            or jitter (as a teleport there and back, in every second pair of frames).
         round_trip: a codec that pictures pass through before the fault is put in; None = perfect pictures.
     """
 
@@ -86,14 +86,14 @@ def _other_brightness(pixels: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
 def object_masks(meter: CaseMeter, frames: Tensor) -> Bool[Tensor, "n h w"]:
     """Where the object is in some frames: actor pixels that depend on the state; all that depend on it where the state
     is a matter of light."""
-    scene, cameras = meter.case.scene, loop_cameras(meter.case.scene, meter.case.recipe)
+    scene, cameras = meter.case.scene, loop_cameras(meter.case.scene, meter.case.recipe)[frames]
     probes = scene.probe_states(9)
-    masks = []
-    for frame in frames.tolist():
-        one = cameras[torch.full((len(probes),), frame)]
-        views = scene.render_rgb(probes, one).int()
-        depends = (views.amax(0) - views.amin(0)).amax(-1) > DEPENDS
-        here = scene.render(scene.states[frame : frame + 1], cameras[slice(frame, frame + 1)], samples=1)
-        actor = (here.instances[0] == ACTOR_INSTANCE) & depends
-        masks.append(actor if actor.float().sum() >= 0.1 * depends.float().sum() else depends)
-    return torch.stack(masks)
+    firsts, run_of_frame = distinct_cameras(cameras)
+    reach = []
+    for first in firsts.tolist():
+        views = scene.render_rgb(probes, cameras[torch.full((len(probes),), first)], samples=1).int()
+        reach.append((views.amax(0) - views.amin(0)).amax(-1) > DEPENDS)
+    depends = torch.stack(reach)[run_of_frame]
+    actor = (scene.render(scene.states[frames], cameras, samples=1).instances == ACTOR_INSTANCE) & depends
+    is_thing = actor.flatten(1).sum(1) >= 0.1 * depends.flatten(1).sum(1)
+    return torch.where(is_thing[:, None, None], actor, depends)

@@ -108,7 +108,7 @@ def _latex_cell(cell: Mapping[str, Any] | None) -> str:
     return f"{value}" if low is None or high is None else rf"{value} {{\scriptsize [{low}, {high}]}}"
 
 
-def number(value: float) -> str:
+def number(value: int | float) -> str:
     """A number with as many digits as tell something."""
     if value == 0:
         return "0"
