@@ -44,3 +44,10 @@ def test_bad_options_are_refused_before_anything_is_written(asked, named, tmp_pa
     with pytest.raises(InputError, match=named):
         world(tmp_path / "out", **asked)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_the_videos_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(InputError, match="none of the expected videos"):
+        world(tmp_path / "run", videos=tmp_path / "theirs", size=(16, 16), limit=2)
+    assert not (tmp_path / "run").exists()

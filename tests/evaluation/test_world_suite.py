@@ -22,7 +22,7 @@ from remind.evaluation.mutations import MUTATIONS, mutate
 from remind.evaluation.world_files import read_case_video, scored_hw, write_case_video
 from remind.evaluation.world_inputs import write_inputs
 from remind.evaluation.world_makers import ControlMaker, ModelMaker, PreparedCase, through_codec
-from remind.evaluation.world_run import identity_of, limits_at, run_maker, run_videos
+from remind.evaluation.world_run import identity_of, limits_at, run_maker, run_videos, videos_of
 from remind.evaluation.world_scores import case_score, score_case
 from remind.evaluation.world_suite import NUM_FRAMES, WorldSuite, read_suite, whole_suite
 from remind.evaluation.world_summary import summarise
@@ -215,7 +215,8 @@ def test_anyones_videos_are_scored_and_bad_ones_named(tmp_path, limits):
     whole = (folder / f"{broken.id}.mp4").read_bytes()
     (folder / f"{broken.id}.mp4").write_bytes(whole[: len(whole) // 2])
     run = begin(suite, tmp_path / "run", limits, {"videos": "theirs"})
-    found = run_videos(run, suite, folder, HW, limits, "v2v")
+    found = videos_of(suite, folder)
+    run_videos(run, suite, found, HW, limits, "v2v")
     records = run.records()
     assert {case.id: records[case.id].reason for case in suite.cases} == {
         good.id: "", misnamed.id: "missing", missing.id: "missing", short.id: "wrong length",
@@ -229,7 +230,7 @@ def test_anyones_videos_are_scored_and_bad_ones_named(tmp_path, limits):
     write_case_video(folder / f"{missing.id}.mp4", missing.render(HW).degraded.rgb)
     write_case_video(folder / f"{good.id}.mp4", good.render(HW).clean.rgb)
     before = records[good.id].about["video"]["sha256"]
-    run_videos(run, suite, folder, HW, limits, "v2v")
+    run_videos(run, suite, videos_of(suite, folder), HW, limits, "v2v")
     assert run.records()[missing.id].status == "scored"
     assert run.records()[good.id].about["video"]["sha256"] != before
 
@@ -262,7 +263,7 @@ def test_results_with_and_without_the_condition(tmp_path, limits):
         clip = case.render(HW)
         write_case_video(tmp_path / "v" / f"{case.id}.mp4", clip.clean.rgb if number < 2 else clip.degraded.rgb)
     run = begin(suite, tmp_path / "run", limits, {"videos": "v"}, "i2v")
-    run_videos(run, suite, tmp_path / "v", HW, limits, "i2v")
+    run_videos(run, suite, videos_of(suite, tmp_path / "v"), HW, limits, "i2v")
     tables = {one["title"]: one for one in summarise(run.records(), "i2v")["tables"]}
     rows = {row["name"]: row["cells"] for row in tables["Five measures, I2V"]["rows"]}
     assert {name: cells["plausible, %"]["n"] for name, cells in rows.items()} == {

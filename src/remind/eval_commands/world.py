@@ -56,7 +56,7 @@ def world(
     from remind.evaluation.eval_run import EvalRun
     from remind.evaluation.suite_report import write_suite_report
     from remind.evaluation.world_files import scored_hw
-    from remind.evaluation.world_run import identity_of, limits_at, run_maker, run_videos
+    from remind.evaluation.world_run import identity_of, limits_at, run_maker, run_videos, videos_of
     from remind.evaluation.world_suite import whole_suite
     from remind.evaluation.world_summary import summarise
     from remind.training.machine import git_commit, machine_facts
@@ -78,19 +78,22 @@ def world(
     if inputs:
         _write_inputs(suite, out, size, console)
         return
-    maker = None if videos is not None else _maker(
-        checkpoint, base, control, size=size, seed=seed, memory_noise=memory_noise, knock_out=knock_out, device=device)
-    hw = size if maker is None else maker.hw
+    found = maker = None
+    if videos is not None:  # what is wrong with the folder shows before anything is written
+        found, made_by, hw = videos_of(suite, videos), {"videos": videos.resolve().name}, size
+    else:
+        maker = _maker(checkpoint, base, control, size=size, seed=seed, memory_noise=memory_noise, knock_out=knock_out,
+                       device=device)  # fmt: skip
+        made_by, hw = maker.identity(), maker.hw
     limits = limits_at(scored_hw(hw))
-    made_by = {"videos": videos.resolve().name} if maker is None and videos is not None else maker.identity()  # type: ignore[union-attr]
     run = EvalRun(out, identity_of(suite, mode, hw, made_by, limits=limits), [case.id for case in suite.cases])
-    extra: tuple[str, ...] = ()
+    extra = () if found is None else found.extra
     done = 0 if maker is None else len(suite.cases) - len(run.todo(retry_failed=retry))
     with progress_bar("world", console, total=len(suite.cases), done=done) as (bar, task):
         if maker is not None:
             run_maker(run, suite, maker, limits, mode, retry_failed=retry, advance=lambda n: bar.advance(task, n))
-        elif videos is not None:
-            extra = run_videos(run, suite, videos, hw, limits, mode, advance=lambda n: bar.advance(task, n)).extra
+        elif found is not None:
+            run_videos(run, suite, found, hw, limits, mode, advance=lambda n: bar.advance(task, n))
     whole = run.finish(summarise(run.records(), mode, extra=extra))
     _print_headline(whole["summary"], console)
     write_suite_report([out], out, title=f"{test_set}, {mode.upper()}: {out.resolve().name}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from remind.errors import InputError
 from remind.evaluation.eval_run import EvalRun, Record
 from remind.evaluation.found_videos import VideoProblem, read_video, sha256_of
-from remind.evaluation.judge_calls import FAILED, Answer, Judge, Question, blind_mp4, needs_judging, trials
+from remind.evaluation.judge_calls import FAILED, Answer, Judge, Question, at_once, blind_mp4, needs_judging, trials
 from remind.evaluation.score_cells import Cell, count_cell, mean_cell, most_frequent, row, table
 from remind.evaluation.statistics import paired_difference
 
@@ -159,14 +158,7 @@ def rate_videos(
         if progress is not None:
             progress(name)
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        futures = [pool.submit(one, name) for name in todo]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    at_once(one, todo, workers)
 
 
 def _rated(

@@ -14,10 +14,11 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 
@@ -257,3 +258,23 @@ def trials(media: Sequence[str], count: int, temperature: float, seed: int) -> l
     """How the calls about one video are drawn: a function of seed, video and index, the same in every order and run."""
     first = int.from_bytes(hashlib.sha256(json.dumps([seed, list(media)]).encode()).digest()[:4], "big") % 2**30
     return [Sampling(temperature, first + index) for index in range(count)]
+
+
+_Item = TypeVar("_Item")
+
+
+def at_once(judged: Callable[[_Item], None], items: Sequence[_Item], workers: int) -> None:
+    """Judge several items at a time, since nearly all of it is waiting. The first error ends it, and what has not begun
+    does not begin.
+
+    Args:
+        workers: most at a time; fewer than 1 counts as 1.
+    """
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        futures = [pool.submit(judged, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

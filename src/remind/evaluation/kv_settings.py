@@ -10,7 +10,6 @@ from remind.evaluation.fixed_clock import fixed_interruption
 from remind.frame_graph import FrameGraph, Interruption, InterruptionKind, Schedule, frames_of_chunk
 
 Mode = Literal["v2v", "i2v"]
-KVKind = Literal["occluder", "light_toggle", "camera_loop"]
 
 NUM_CHUNKS = 7
 ANCHORS = 2

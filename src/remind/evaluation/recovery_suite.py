@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -44,7 +44,6 @@ from remind.prompt_schedule import FPS, chunk_prompts
 
 VERSION = "recovery-1"
 RecoveryControl = Literal["oracle", "copy_anchor", "codec"]
-RECOVERY_CONTROLS: tuple[RecoveryControl, ...] = get_args(RecoveryControl)
 OTHER_SIZE = "what is seen of the clip has another size than the model"
 
 

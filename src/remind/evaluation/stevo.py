@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from remind.data.video_io import probe
 from remind.errors import InputError, RemindError
 from remind.evaluation.eval_run import EvalRun, Record
 from remind.evaluation.found_videos import VideoProblem, find_videos, read_video, sha256_of
-from remind.evaluation.judge_calls import FAILED, Answer, Judge, Question, blind_mp4, needs_judging, trials
+from remind.evaluation.judge_calls import FAILED, Answer, Judge, Question, at_once, blind_mp4, needs_judging, trials
 from remind.evaluation.score_cells import most_frequent
 from remind.evaluation.stevo_questions import METRICS, Metric, Wording, contradicts, read_process, read_vote
 from remind.evaluation.stevo_tasks import StevoCase, camera_facts, tasks_sha256
@@ -75,14 +74,7 @@ def judge_videos(
         if progress is not None:
             progress(case.id)
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        futures = [pool.submit(one, case) for case in todo]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    at_once(one, todo, workers)
     return found.extra
 
 

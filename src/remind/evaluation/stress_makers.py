@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -24,7 +24,6 @@ from remind.models.video_codec import BLOCK_PX
 
 KNOCKED_OUT = "knocked_out"
 StressControl = Literal["oracle", "linear", "middle", "freeze", "copy_anchor", "reset", "stays_hidden"]
-STRESS_CONTROLS: tuple[StressControl, ...] = get_args(StressControl)
 Made = tuple[UInt8[Tensor, "t h w 3"], dict[str, Any]]
 Maker = Callable[[StressPoint, CaseMeter, str, int], Made]
 """Makes a clip's video for a setting, a memory and a seed of the noise, and says what it took."""

@@ -72,17 +72,23 @@ def run_maker(run: EvalRun, suite: WorldSuite, maker: Maker, limits: Calibration
             advance(1)
 
 
-def run_videos(run: EvalRun, suite: WorldSuite, folder: Path, hw: tuple[int, int], limits: Calibration, mode: Mode, *,
-               advance: Callable[[int], None] = lambda done: None) -> FoundVideos:  # fmt: skip
-    """Score a folder of videos named ID.mp4, each whole, with what was given. A file that changed is scored again.
-
-    Args:
-        hw: frame size that the inputs were made at, px.
+def videos_of(suite: WorldSuite, folder: Path) -> FoundVideos:
+    """The videos of a suite's clips, named ID.mp4.
 
     Raises:
         InputError: no such folder, or none of the videos in it.
     """
-    found = find_videos(folder, {case.id: f"{case.id}.mp4" for case in suite.cases})
+    return find_videos(folder, {case.id: f"{case.id}.mp4" for case in suite.cases})
+
+
+def run_videos(run: EvalRun, suite: WorldSuite, found: FoundVideos, hw: tuple[int, int], limits: Calibration,
+               mode: Mode, *, advance: Callable[[int], None] = lambda done: None) -> None:  # fmt: skip
+    """Score found videos, each whole, with what was given. A file that changed is scored again.
+
+    Args:
+        found: from `videos_of`.
+        hw: frame size that the inputs were made at, px.
+    """
     there = run.records()
     for number, case in enumerate(suite.cases):
         path = found.paths.get(case.id)
@@ -93,7 +99,6 @@ def run_videos(run: EvalRun, suite: WorldSuite, folder: Path, hw: tuple[int, int
         elif case.id not in there or there[case.id].about.get("video", {}).get("sha256") != sha256_of(path):
             score_file(run, PreparedCase(number, case, hw), path, limits, mode, {})
         advance(1)
-    return found
 
 
 def score_file(run: EvalRun, one: PreparedCase, path: Path, limits: Calibration, mode: Mode,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from torch import Tensor
 
 from remind.errors import CheckpointError, InputError, RemindError
@@ -22,7 +22,6 @@ from remind.frame_graph import (
     FRAMES_PER_LATENT,
     LATENTS_PER_CHUNK,
     FrameGraph,
-    Interruption,
     Role,
     Schedule,
     frames_of_chunk,
@@ -39,6 +38,7 @@ from remind.inference.past import ChunkConditions
 from remind.inference.roles import Looks, RoleTracker
 from remind.inference.rollout import KnockOut, Rollout
 from remind.inference.rollout_state import load_rollout, save_rollout
+from remind.inference.session_facts import SessionFacts
 from remind.models.video_codec import BLOCK_PX
 
 logger = logging.getLogger(__name__)
@@ -48,28 +48,6 @@ FIRST_FRAMES = CHUNK_FRAMES - FRAMES_PER_LATENT + 1
 """Frames of a clip's first chunk, and so of a reference."""
 KEPT_PROMPTS = 8
 """Embeddings that a session keeps: at Wan size 8 MB each."""
-
-
-class SessionFacts(BaseModel):
-    """What a session's file holds beside the rollout."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    prompt: str = Field(max_length=100_000)
-    negative_prompt: str = Field(max_length=100_000)
-    fov_deg: float = Field(ge=5, le=170)
-    allow_camera_jumps: bool
-    num_frames: int = Field(ge=0, le=10**7)
-    interruptions: tuple[Interruption, ...] = Field(max_length=10_000)
-    clean_light: tuple[float, ...] = Field(max_length=100)
-    clean_volume: tuple[float, ...] = Field(max_length=100)
-    seen_degraded: tuple[int, ...] = Field(max_length=10**6)
-    """Chunks that looked hidden or away, whatever was planned."""
-
-    @model_validator(mode="after")
-    def _looks_agree(self) -> SessionFacts:
-        if len(self.clean_light) != len(self.clean_volume):
-            raise ValueError("clean_light and clean_volume are of the same frames")
-        return self
 
 
 class Session:
